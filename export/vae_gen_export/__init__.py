@@ -1,0 +1,1 @@
+"""Export of trained networks as ONNX bundles. Needs `vae-gen[train]`."""

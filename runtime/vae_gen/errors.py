@@ -1,0 +1,38 @@
+"""What the library raises. It never prints or exits: the command line's one boundary does."""
+
+
+class VaeGenError(Exception):
+    """Something could not be done; the message names the value, what is allowed and the next step.
+
+    `exit_code` is what the command line returns for it.
+    """
+
+    exit_code = 1
+
+
+class UsageError(VaeGenError):
+    """A value that was asked for is not allowed; nothing has been read or written."""
+
+    exit_code = 2
+
+
+class BundleError(VaeGenError):
+    """A model's files are missing, damaged, or do not belong together."""
+
+
+class DataError(VaeGenError):
+    """A picture, an array or a data set cannot be read or does not fit."""
+
+
+class OutputError(VaeGenError):
+    """A result cannot be written where it was asked for."""
+
+
+class MissingExtraError(VaeGenError):
+    """A command needs packages that a plain `pip install vae-gen` does not bring."""
+
+    def __init__(self, task: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{task} needs the package {package!r}, which is not installed here; "
+            f"install it with: pip install 'vae-gen[{extra}]'"
+        )

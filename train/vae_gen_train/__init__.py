@@ -1,0 +1,1 @@
+"""Training of variational autoencoders in PyTorch. Needs `vae-gen[train]`."""

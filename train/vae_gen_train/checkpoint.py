@@ -1,0 +1,109 @@
+"""A checkpoint: one safetensors file with the network, the optimiser and, in its header, all else as JSON.
+
+Randomness and the position in the data follow from (seed, step), so the step is all the state there is
+beside the tensors. A file is replaced as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vae_gen.errors import DataError
+from vae_gen_train.config import TrainConfig
+from vae_gen_train.nets import VAE, ImageShape, build
+
+FILE_NAME = "checkpoint.safetensors"
+FORMAT = "vae-gen checkpoint 1"
+NETWORK, OPTIMISER = "network.", "optimiser."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What the header of a checkpoint says, and where its tensors lie."""
+
+    path: Path
+    step: int  # optimiser steps done
+    config: TrainConfig
+    image_shape: ImageShape
+    data: dict[str, Any]
+    packages: dict[str, str]
+
+    @classmethod
+    def open(cls, run: Path) -> Checkpoint:
+        """The checkpoint in a run's directory. Raises DataError if there is none that can be read."""
+        path = run / FILE_NAME
+        if not path.is_file():
+            raise DataError(f"{run} is no training run: it has no {FILE_NAME}; vae-gen train --out {run} makes one")
+        try:
+            with safe_open(path, "pt") as file:
+                header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise DataError(f"{path} is not a checkpoint of this program: its format is {header.get('format')!r}")
+            values = json.loads(header["state"])
+            values["config"] = TrainConfig(**values["config"])
+            values["image_shape"] = tuple(values["image_shape"])
+            return cls(path=path, **values)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} is damaged or of another version: {error}") from error
+
+    def load_network(self) -> VAE:
+        """The trained network, on the CPU."""
+        vae = build(self.config.network, self.image_shape, self.config.latent_dim)
+        vae.load_state_dict(self._tensors(NETWORK))
+        return vae
+
+    def restore(self, vae: VAE, optimiser: torch.optim.Optimizer) -> None:
+        """Put the saved tensors into a network and its optimiser, wherever they live."""
+        vae.load_state_dict(self._tensors(NETWORK))
+        saved = self._tensors(OPTIMISER)
+        for name, parameter in vae.named_parameters():
+            state: dict[str, Tensor] = {}
+            for key, tensor in saved.items():
+                owner, _, field = key.rpartition(".")
+                if owner == name:
+                    # Adam's moments lie in memory as their parameter does; its step counter is a scalar.
+                    like = parameter if tensor.shape == parameter.shape else tensor
+                    state[field] = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device).copy_(tensor)
+            optimiser.state[parameter] = state
+
+    def _tensors(self, prefix: str) -> dict[str, Tensor]:
+        with safe_open(self.path, "pt") as file:
+            return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
+
+
+def save(
+    run: Path,
+    vae: VAE,
+    optimiser: torch.optim.Optimizer,
+    *,
+    step: int,
+    config: TrainConfig,
+    image_shape: ImageShape,
+    data: dict[str, Any],
+    packages: dict[str, str],
+) -> None:
+    """Replace the run's checkpoint."""
+    tensors = {NETWORK + name: tensor for name, tensor in vae.state_dict().items()}
+    for name, parameter in vae.named_parameters():
+        for field, tensor in optimiser.state[parameter].items():
+            tensors[f"{OPTIMISER}{name}.{field}"] = tensor
+    state = {
+        "step": step,
+        "config": config.as_dict(),
+        "image_shape": image_shape,
+        "data": data,
+        "packages": packages,
+    }
+    partial = run / f".{FILE_NAME}.partial"
+    header = {"format": FORMAT, "state": json.dumps(state)}
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, header)
+    os.replace(partial, run / FILE_NAME)

@@ -1,0 +1,95 @@
+"""Training data: images as uint8 in memory, and which of them each step sees."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_gen.errors import DataError
+from vae_gen.idx import parse_idx, read_idx_bytes
+
+Images = npt.NDArray[np.uint8]  # [n, channels, height, width]
+
+TRAIN_IMAGES = "train-images-idx3-ubyte"
+TEST_IMAGES = "t10k-images-idx3-ubyte"
+VALIDATION_SHARE = 12  # one image in 12: of MNIST's 60,000, 5,000 for validation and 55,000 for training
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images [n, channels, height, width], split for training, and what identifies them."""
+
+    sha256: str  # of the training file's uncompressed content
+    train: Images
+    validation: Images
+    test: Images | None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.train.shape[1:]
+        return channels, height, width
+
+    def describe(self) -> dict[str, str | int]:
+        """What a checkpoint and a manifest say of the data."""
+        return {
+            "sha256": self.sha256,
+            "train_images": len(self.train),
+            "validation_images": len(self.validation),
+            "test_images": 0 if self.test is None else len(self.test),
+        }
+
+
+def load_idx_directory(directory: Path) -> DataSet:
+    """The data set in a directory of IDX files with MNIST's names, gzipped or not; the test file is optional.
+
+    The first twelfth of the training file is for validation, as TensorFlow's reader split it.
+    Raises DataError.
+    """
+    train_path = _find(directory, TRAIN_IMAGES)
+    if train_path is None:
+        raise DataError(f"{directory} has no {TRAIN_IMAGES} (or {TRAIN_IMAGES}.gz); give --data a directory that has")
+    content = read_idx_bytes(train_path)
+    images = parse_idx(content, str(train_path), dimensions=3)[:, None]
+    if len(images) < VALIDATION_SHARE or 0 in images.shape:
+        raise DataError(f"{train_path} holds images of shape {images.shape}; at least {VALIDATION_SHARE} are needed")
+    held_out = len(images) // VALIDATION_SHARE
+
+    test_path = _find(directory, TEST_IMAGES)
+    test = None
+    if test_path is not None:
+        test = parse_idx(read_idx_bytes(test_path), str(test_path), dimensions=3)[:, None]
+        if test.shape[1:] != images.shape[1:]:
+            raise DataError(
+                f"{test_path} holds images of {test.shape[2]}x{test.shape[3]}, "
+                f"{train_path} of {images.shape[2]}x{images.shape[3]}"
+            )
+    return DataSet(hashlib.sha256(content).hexdigest(), images[held_out:], images[:held_out], test)
+
+
+def _find(directory: Path, name: str) -> Path | None:
+    return next((path for path in (directory / name, directory / f"{name}.gz") if path.is_file()), None)
+
+
+def batches(seed: int, images: int, batch_size: int, first_step: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The indices of each step's images, from `first_step` (counted from 0) on, without end.
+
+    The data is read in epochs, each in an order that (seed, epoch) alone decides, one after the other
+    without a gap: a batch may end one epoch and begin the next.
+    """
+    epoch, offset = divmod(first_step * batch_size, images)
+    order = _epoch_order(seed, epoch, images)[offset:]
+    while True:
+        while len(order) < batch_size:
+            epoch += 1
+            order = np.concatenate([order, _epoch_order(seed, epoch, images)])
+        yield order[:batch_size]
+        order = order[batch_size:]
+
+
+def _epoch_order(seed: int, epoch: int, images: int) -> npt.NDArray[np.int64]:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(images)
