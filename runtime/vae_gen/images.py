@@ -6,20 +6,27 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 FloatImages = npt.NDArray[np.float32]
 ByteImages = npt.NDArray[np.uint8]
+MIDDLE_GREY = 128
 
 
 def to_uint8(images: npt.NDArray[np.floating]) -> ByteImages:
     """Images in [0, 1] of any shape -> uint8: clip, times 255, round half up. NaN becomes 0."""
     scaled = np.clip(np.nan_to_num(images, nan=0.0), 0, 1) * 255 + 0.5
-    return scaled.astype(np.uint8)
+    return np.asarray(scaled.astype(np.uint8))
 
 
 def to_float(images: ByteImages) -> FloatImages:
     """uint8 images of any shape -> float32 in [0, 1]."""
     return images.astype(np.float32) / np.float32(255)
+
+
+def to_pillow(image: ByteImages) -> Image.Image:
+    """One image [C, H, W], C = 1, 3 or 4, as Pillow has it: L, RGB or RGBA."""
+    return Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1)))
 
 
 def grid(images: ByteImages, columns: int | None = None, gap: int = 2) -> ByteImages:
@@ -30,9 +37,28 @@ def grid(images: ByteImages, columns: int | None = None, gap: int = 2) -> ByteIm
     count, channels, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    sheet = np.full((channels, rows * (height + gap) + gap, columns * (width + gap) + gap), 128, np.uint8)
+    sheet = np.full((channels, rows * (height + gap) + gap, columns * (width + gap) + gap), MIDDLE_GREY, np.uint8)
     for index, image in enumerate(images):
         top = gap + index // columns * (height + gap)
         left = gap + index % columns * (width + gap)
         sheet[:, top : top + height, left : left + width] = image
     return sheet
+
+
+def pairs_sheet(inputs: ByteImages, outputs: ByteImages, columns: int) -> ByteImages:
+    """A grid of inputs, each with its output below it: [n, C, H, W] twice -> one image [C, rows, width]."""
+    columns = min(columns, len(inputs))
+    gap_below = -len(inputs) % columns  # unfilled places in the last row
+    filler = np.full((gap_below, *inputs.shape[1:]), MIDDLE_GREY, np.uint8)
+    rows = (np.concatenate([images, filler]).reshape(-1, columns, *inputs.shape[1:]) for images in (inputs, outputs))
+    return grid(np.stack(list(rows), axis=1).reshape(-1, *inputs.shape[1:]), columns)
+
+
+def enlarge(images: ByteImages, factor: int) -> ByteImages:
+    """Every pixel of images [..., H, W] as a square of `factor` by `factor`."""
+    return images.repeat(factor, axis=-2).repeat(factor, axis=-1)
+
+
+def viewing_factor(height: int, width: int, pixels: int = 224) -> int:
+    """How much to enlarge a small image, in whole numbers, so that its shorter side has about `pixels`."""
+    return max(1, pixels // min(height, width))

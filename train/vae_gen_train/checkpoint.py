@@ -7,7 +7,6 @@ beside the tensors. A file is replaced as a whole or not at all.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-
 from vae_gen.errors import DataError
+
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE, ImageShape, build
 
@@ -36,6 +35,7 @@ class Checkpoint:
     image_shape: ImageShape
     data: dict[str, Any]
     packages: dict[str, str]
+    latents: dict[str, list[float]]  # per latent, over the validation images: see evaluation.latent_statistics
 
     @classmethod
     def open(cls, run: Path) -> Checkpoint:
@@ -77,33 +77,17 @@ class Checkpoint:
 
     def _tensors(self, prefix: str) -> dict[str, Tensor]:
         with safe_open(self.path, "pt") as file:
-            return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
+            names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118, it is no dict
+            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
 
-def save(
-    run: Path,
-    vae: VAE,
-    optimiser: torch.optim.Optimizer,
-    *,
-    step: int,
-    config: TrainConfig,
-    image_shape: ImageShape,
-    data: dict[str, Any],
-    packages: dict[str, str],
-) -> None:
-    """Replace the run's checkpoint."""
+def save(run: Path, vae: VAE, optimiser: torch.optim.Optimizer, config: TrainConfig, **state: Any) -> None:
+    """Replace the run's checkpoint. `state` is what Checkpoint has beside the path and the configuration."""
     tensors = {NETWORK + name: tensor for name, tensor in vae.state_dict().items()}
     for name, parameter in vae.named_parameters():
         for field, tensor in optimiser.state[parameter].items():
             tensors[f"{OPTIMISER}{name}.{field}"] = tensor
-    state = {
-        "step": step,
-        "config": config.as_dict(),
-        "image_shape": image_shape,
-        "data": data,
-        "packages": packages,
-    }
     partial = run / f".{FILE_NAME}.partial"
-    header = {"format": FORMAT, "state": json.dumps(state)}
+    header = {"format": FORMAT, "state": json.dumps({"config": config.as_dict(), **state})}
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, header)
-    os.replace(partial, run / FILE_NAME)
+    partial.replace(run / FILE_NAME)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, read_idx_bytes
 

@@ -16,7 +16,6 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
 from vae_gen.errors import UsageError
 
 ImageShape = tuple[int, int, int]  # channels, height, width

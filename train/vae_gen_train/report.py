@@ -1,4 +1,4 @@
-"""What a run shows: reconstructions while it trains, and what the notebook drew on screen at its end."""
+"""What a run shows: reconstructions while it trains, and what the notebook drew on screen when it is done."""
 
 from __future__ import annotations
 
@@ -6,30 +6,107 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from matplotlib.figure import Figure
+from vae_gen.animate import save_animation, to_frames
+from vae_gen.files import whole_file
+from vae_gen.images import ByteImages, enlarge, pairs_sheet, to_pillow, to_uint8
+from vae_gen.latents import Latents, draw, traversal
 
-from vae_gen.images import ByteImages, grid, to_float, to_uint8
-from vae_gen_train.config import TrainConfig
+from vae_gen_train.evaluation import evaluating, to_float
+from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import VAE
 
+# The point that the notebook decodes, and from which it sweeps latent 7.
+NOTEBOOK_Z = (-1.0, 1.0, 0.1, 0.3, -0.2, 0.7, -0.5, -2.5)
+SWEEP = np.linspace(-2.4, 2.5, 50)
 
-def draw_reconstructions(vae: VAE, images: ByteImages, device: torch.device, path: Path, count: int = 10) -> None:
+
+def draw_reconstructions(vae: VAE, images: ByteImages, device: torch.device, path: Path, count: int = 20) -> None:
     """A PNG of the first `count` images over their reconstructions from the posterior mean."""
     inputs = images[:count]
-    was_training = vae.training
-    vae.eval()
-    with torch.inference_mode():
-        mean, _ = vae.encoder(torch.from_numpy(to_float(inputs)).to(device))
+    with evaluating(vae):
+        mean, _ = vae.encoder(to_float(inputs, device))
         outputs = to_uint8(vae.decoder(mean).float().cpu().numpy())
-    vae.train(was_training)
-    save_png(grid(np.concatenate([inputs, outputs]), columns=len(inputs)), path)
+    save_png(enlarge(pairs_sheet(inputs, outputs, columns=10), 2), path)
+
+
+def draw_report(run: Path, vae: VAE, device: torch.device) -> None:
+    """Draw, in the run's directory:
+
+    loss-curve.png   training losses over steps, and those of the validation images
+    samples.png      ten samples from the prior
+    histogram.png    a draw of latents beside the standard normal density
+    decoded-z.png    one given point decoded (the notebook's, where there are 8 latents; else the origin)
+    traversal.gif    the last latent swept from that point
+    """
+    latent_dim = vae.encoder.mean.out_features
+    z = np.zeros(latent_dim, np.float32)
+    if latent_dim == len(NOTEBOOK_Z):
+        z[:] = NOTEBOOK_Z
+    draws = draw(seed=0, start=0, count=10_000, latent_dim=latent_dim)
+    values = [f"{value:+.1f}" for value in SWEEP]
+    sweep = _decode(vae, traversal(z, latent_dim - 1, SWEEP), device)
+
+    _draw_loss_curve(run)
+    _draw_samples(_decode(vae, draws[:10], device), run / "samples.png")
+    _draw_histogram(draws, run / "histogram.png")
+    save_png(enlarge(_decode(vae, z[None], device)[0], 8), run / "decoded-z.png")
+    captions = [f"z[{latent_dim - 1}] = {value}" for value in values]
+    save_animation(to_frames(enlarge(sweep, 8), captions), run / "traversal.gif", fps=10)
 
 
 def save_png(image: ByteImages, path: Path) -> None:
     """One image [C, H, W], C = 1, 3 or 4, as a PNG."""
-    pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
-    Image.fromarray(pixels).save(path)
+    with whole_file(path) as partial:
+        to_pillow(image).save(partial, "PNG")
 
 
-def draw_report(run: Path, vae: VAE, device: torch.device, config: TrainConfig) -> None:
-    """See below."""
+def _decode(vae: VAE, z: Latents, device: torch.device) -> ByteImages:
+    with evaluating(vae):
+        return to_uint8(vae.decoder(torch.from_numpy(z).to(device)).float().cpu().numpy())
+
+
+def _draw_loss_curve(run: Path) -> None:
+    records = read_metrics(run)
+    if not records:
+        return
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, color in (("total", "C0"), ("reconstruction", "C1"), ("kl", "C2")):
+        for split, style in (("train", {"alpha": 0.35, "linewidth": 0.8}), ("validation", {"marker": "."})):
+            points = [(record["step"], record[name]) for record in records if record["split"] == split]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=color, label=f"{name}, {split}", **style)
+    axes.set(xlabel="step", ylabel="loss per image (nats)", title=f"Training of {run.name}", ylim=(0, None))
+    evaluated = [record["total"] for record in records if record["split"] == "validation"]
+    if evaluated:  # the first steps would leave no room for the rest
+        axes.set_ylim(0, 2 * evaluated[0])
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save_figure(figure, run / "loss-curve.png")
+
+
+def _draw_samples(images: ByteImages, path: Path) -> None:
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    for number, image in enumerate(images):
+        axes = figure.add_subplot(2, 5, number + 1)
+        axes.imshow(to_pillow(image), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(f"sample {number}")
+        axes.set_axis_off()
+    _save_figure(figure, path)
+
+
+def _draw_histogram(draws: Latents, path: Path) -> None:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    edges = np.linspace(-5, 5, 101)
+    axes.hist(draws.ravel(), bins=edges.tolist(), density=True, label=f"{draws.size:,} latents, seed 0")
+    axes.plot(edges, np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi), label="N(0, 1)")
+    axes.set(xlabel="z", ylabel="density")
+    axes.legend()
+    _save_figure(figure, path)
+
+
+def _save_figure(figure: Figure, path: Path) -> None:
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)

@@ -1,0 +1,42 @@
+"""vae-gen export"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from vae_gen.cli import options
+from vae_gen.errors import MissingExtraError
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle's directory.")
+@click.option("--name", help="What the model calls itself. Default: as the directory is called.")
+@click.option("--licence", default="unspecified", show_default=True, help="The licence that the model comes under.")
+@click.option("--fold/--no-fold", default=True, help="Merge chains of affine layers where that is cheaper.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle that --out already holds.")
+@options.quiet_option
+def export(run: Path, out: Path, name: str | None, licence: str, fold: bool, overwrite: bool, quiet: bool) -> None:
+    """Turn a training run into a bundle: encoder.onnx, decoder.onnx and manifest.json.
+
+    The bundle is compared with the PyTorch network before it is put in place; if they differ, nothing is written.
+
+    \b
+    vae-gen export runs/notebook --out models/notebook
+    vae-gen sample --model models/notebook
+    """
+    try:
+        from vae_gen_export.publish import export as publish
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("vae-gen export", error.name or "torch", "train") from error
+
+    manifest = publish(run, out, name, licence, fold, overwrite)
+    for file, folds in manifest.export["folded"].items():
+        for each in folds:
+            before, after = each["multiply_adds_before"], each["multiply_adds_after"]
+            chain = " ".join(each["operations"])
+            options.say(f"{file}: {chain} became one dense layer, {before:,} -> {after:,} multiply-adds", quiet)
+    worst = max(manifest.export["parity_with_pytorch_float64"].values())
+    options.say(f"largest difference from PyTorch: {worst:.2g}", quiet)
+    options.say(f"the bundle is in {out}; next: vae-gen sample --model {out}", quiet)

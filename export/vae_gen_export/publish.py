@@ -1,0 +1,128 @@
+"""A checkpoint -> a bundle: traced, folded, stamped, checked, and then moved into place."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import onnx
+from vae_gen.errors import OutputError
+from vae_gen.files import make_folder
+from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
+from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.metrics_log import read_metrics
+
+from vae_gen_export.fold import Fold, fold_affine
+from vae_gen_export.graphs import OPSET, trace
+from vae_gen_export.parity import BATCH_SIZES, measure_parity
+from vae_gen_export.stamp import DECODER_DOC, ENCODER_DOC, IR_VERSION, bundle_id, stamp
+
+BUNDLE_FILES = {ENCODER, DECODER, MANIFEST}
+
+
+def export(
+    run: Path,
+    out: Path,
+    name: str | None = None,
+    licence: str = "unspecified",
+    fold: bool = True,
+    overwrite: bool = False,
+) -> Manifest:
+    """Make the bundle `out` from the newest checkpoint of `run`, or raise and leave nothing behind.
+
+    `name` is what the model calls itself, by default as the directory is called. Without `fold` the graphs
+    stay as they were traced. A directory that is there already is replaced only with `overwrite`, and only if
+    it is a bundle. Raises DataError, OutputError, or BundleError if the bundle does not agree with PyTorch.
+    """
+    _check_free(out, overwrite)
+    checkpoint = Checkpoint.open(run)
+    vae = checkpoint.load_network()
+    graphs = dict(
+        zip((ENCODER, DECODER), trace(vae, checkpoint.image_shape, checkpoint.config.latent_dim), strict=True)
+    )
+    folds: dict[str, list[Fold]] = {}
+    if fold:
+        for file, graph in graphs.items():
+            graphs[file], folds[file] = fold_affine(graph)
+
+    description = Description(
+        name=name or out.resolve().name,
+        bundle_id=bundle_id(*graphs.values()),
+        latent_dim=checkpoint.config.latent_dim,
+        image_shape=checkpoint.image_shape,
+        licence=licence,
+        latent_mean=tuple(checkpoint.latents["mean"]),
+        latent_std=tuple(checkpoint.latents["std"]),
+        latent_kl=tuple(checkpoint.latents["kl"]),
+    )
+    make_folder(out.parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+            bundle = Path(temporary) / "bundle"
+            bundle.mkdir()
+            for file, doc in ((ENCODER, ENCODER_DOC), (DECODER, DECODER_DOC)):
+                stamped = stamp(graphs[file], description, doc)
+                onnx.checker.check_model(stamped, full_check=True)
+                onnx.save(stamped, bundle / file)
+            manifest = Manifest(
+                description=description,
+                sha256={file: sha256_of(bundle / file) for file in graphs},
+                training={
+                    "steps": checkpoint.step,
+                    "config": checkpoint.config.as_dict(),
+                    "data": checkpoint.data,
+                    "packages": checkpoint.packages,
+                },
+                metrics=_metrics(run, checkpoint.step),
+                export={},
+            )
+            manifest.write(bundle)  # so that it can be loaded
+            about = {
+                "parity_with_pytorch_float64": measure_parity(vae, bundle),
+                "parity_batch_sizes": BATCH_SIZES,
+                "folded": {file: [dataclasses.asdict(each) for each in found] for file, found in folds.items()},
+                "opset": OPSET,
+                "ir_version": IR_VERSION,
+                "packages": {each: metadata.version(each) for each in ("vae-gen", "torch", "onnx", "onnxruntime")},
+            }
+            manifest = dataclasses.replace(manifest, export=about)
+            manifest.write(bundle)
+            _move_into_place(bundle, out, Path(temporary) / "replaced")
+    except OSError as error:
+        raise OutputError(f"cannot write the bundle {out}: {error.strerror or error}") from error
+    return manifest
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    if out.is_file():
+        raise OutputError(f"{out} is a file; give --out the name of a directory")
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there and not overwrite:
+        raise OutputError(f"{out} already holds something; choose another --out, or give --overwrite")
+    if there - BUNDLE_FILES:
+        raise OutputError(f"{out} holds files that are no part of a bundle: {', '.join(sorted(there - BUNDLE_FILES))}")
+
+
+def _metrics(run: Path, step: int) -> dict[str, Any]:
+    """What the run measured on whole splits at that step."""
+    units = "means per image in nats; reconstruction: sum of squared errors, one posterior draw; total: their sum"
+    found = {}
+    for record in read_metrics(run):
+        if record["step"] == step and record["split"] != "train":
+            found[record["split"]] = {name: record[name] for name in ("reconstruction", "kl", "total")}
+    return {"measured_by": "vae-gen train, with PyTorch", "units": units, **found}
+
+
+def _move_into_place(bundle: Path, out: Path, replaced: Path) -> None:
+    """Rename `bundle` to `out`; what was there goes to `replaced`, and comes back if that fails."""
+    if out.exists():
+        out.rename(replaced)
+    try:
+        bundle.rename(out)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(out)
+        raise

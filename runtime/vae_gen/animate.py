@@ -1,0 +1,57 @@
+"""Frames -> an animated GIF, WebP or PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from vae_gen.errors import UsageError
+from vae_gen.files import make_folder, whole_file
+from vae_gen.images import ByteImages, to_pillow
+
+FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}  # an animated PNG is a PNG
+
+
+def check_format(path: Path) -> None:
+    """Raise UsageError unless the suffix of `path` names an animation format."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path} has no suffix of an animation; use one of {', '.join(FORMATS)}")
+
+
+def save_animation(frames: list[Image.Image], path: Path, fps: float) -> None:
+    """Write the frames as one endless animation, in the format that the suffix of `path` names.
+
+    Raises UsageError for another suffix, OutputError if `path` cannot be written.
+    """
+    check_format(path)
+    make_folder(path.parent)
+    with whole_file(path) as partial:
+        first, *others = frames
+        first.save(
+            partial,
+            FORMATS[path.suffix.lower()],
+            save_all=True,
+            append_images=others,
+            duration=round(1000 / fps),
+            loop=0,
+            **({"lossless": True} if path.suffix.lower() == ".webp" else {}),
+        )
+
+
+def to_frames(images: ByteImages, captions: list[str] | None = None) -> list[Image.Image]:
+    """Images [n, C, H, W] as frames, each with its caption on a strip above it if there are captions."""
+    frames = [to_pillow(image) for image in images]
+    if captions is None:
+        return frames
+    return [_with_caption(frame, text) for frame, text in zip(frames, captions, strict=True)]
+
+
+def _with_caption(frame: Image.Image, text: str) -> Image.Image:
+    size = max(10, min(20, frame.width // 12))
+    font = ImageFont.load_default(size)
+    strip = size + size // 2
+    captioned = Image.new(frame.mode, (frame.width, frame.height + strip), "white")
+    captioned.paste(frame, (0, strip))
+    ImageDraw.Draw(captioned).text((frame.width / 2, strip / 2), text, fill="black", font=font, anchor="mm")
+    return captioned

@@ -1,0 +1,38 @@
+"""Which models ship, and where a model that was asked for lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vae_gen.errors import BundleError
+from vae_gen.manifest import MANIFEST
+
+DEFAULT = "notebook"
+
+
+def shipped_folder() -> Path:
+    """Where the shipped bundles lie: inside the installed package, or at the top of a source tree."""
+    installed = Path(__file__).parent / "models"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "models"
+
+
+def shipped() -> dict[str, Path]:
+    """The directories of the shipped bundles, by name."""
+    return {path.parent.name: path.parent for path in sorted(shipped_folder().glob(f"*/{MANIFEST}"))}
+
+
+def find(model: str | Path) -> Path:
+    """A shipped bundle's directory by its name, or the bundle's directory or decoder file at that path.
+
+    Raises BundleError, naming what ships, if there is neither.
+    """
+    if str(model) in shipped():
+        return shipped()[str(model)]
+    path = Path(model)
+    if path.is_dir() or path.is_file():
+        return path
+    known = ", ".join(shipped()) or "none"
+    raise BundleError(
+        f"there is no model {str(model)!r}: it is neither the name of a shipped model ({known}) "
+        "nor the path of a bundle's directory or of a decoder.onnx"
+    )

@@ -1,0 +1,51 @@
+"""vae-gen encode"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from vae_gen.cli import options
+
+
+@click.command()
+@options.pictures_argument
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help=".csv or .npy: the means. .npz: `mean` and `log_var`. Default: the means on stdout, a line a picture.",
+)
+@options.model_option
+@options.invert_option
+@options.threads_option
+@options.json_option
+def encode(
+    pictures: tuple[Path, ...], out: Path | None, model: str, invert: bool, threads: int | None, as_json: bool
+) -> None:
+    """Turn pictures into latents.
+
+    PICTURES are files that Pillow reads, folders of them, .npy arrays or IDX files.
+
+    \b
+    vae-gen encode digit.png
+    vae-gen encode out/ --out z.npy
+    """
+    from vae_gen.latent_files import check_suffix, to_csv, write_latents
+    from vae_gen.model import load
+    from vae_gen.pictures import load_pictures
+
+    if out is not None:
+        check_suffix(out)
+    network = load(model, threads)
+    loaded = load_pictures(pictures, network.image_shape, invert)
+    mean, log_var = network.encode(loaded.images)
+    if out is not None:
+        write_latents(out, mean, log_var)
+        options.say(f"{len(mean)} latents in {out}")
+    if as_json:
+        rows = zip(loaded.names, mean.tolist(), log_var.tolist(), strict=True)
+        click.echo(json.dumps([dict(zip(("picture", "mean", "log_var"), row, strict=True)) for row in rows], indent=2))
+    elif out is None:
+        click.echo(to_csv(mean), nl=False)

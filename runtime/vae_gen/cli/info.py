@@ -1,0 +1,50 @@
+"""vae-gen info"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+from vae_gen.bundles import DEFAULT
+from vae_gen.cli import options
+
+
+@click.command()
+@click.argument("model", default=DEFAULT)
+@options.json_option
+def info(model: str, as_json: bool) -> None:
+    """Show what a model says of itself.
+
+    MODEL is a shipped model's name, a bundle's directory, or a decoder.onnx.
+
+    \b
+    vae-gen info notebook
+    vae-gen info models/mine --json
+    """
+    from vae_gen.model import load
+
+    network = load(model)
+    network.check()
+    about = dataclasses.asdict(network.description)
+    if network.manifest is not None:
+        about = {**about, **dataclasses.asdict(network.manifest)}
+        del about["description"]
+    if as_json:
+        click.echo(json.dumps(about, indent=2))
+    else:
+        click.echo("\n".join(_lines(about)))
+
+
+def _lines(values: dict[str, object], indent: str = "") -> list[str]:
+    """Nested values as lines of `name  value`."""
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
+        else:
+            numbers = value if isinstance(value, list | tuple) else [value]
+            text = ", ".join(f"{number:.4g}" if isinstance(number, float) else str(number) for number in numbers)
+            lines.append(f"{indent}{name:{max(1, 18 - len(indent))}} {text}")
+    return lines

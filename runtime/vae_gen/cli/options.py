@@ -1,0 +1,67 @@
+"""Options that several commands share, so that each has one name and one meaning, and how commands talk."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vae_gen.bundles import DEFAULT
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+model_option = click.option(
+    "--model",
+    default=DEFAULT,
+    show_default=True,
+    help="A shipped model's name, a bundle's directory, or a decoder.onnx.",
+)
+seed_option = click.option(
+    "--seed", type=int, help="0 to 2**64 - 1; the same seed gives the same images. Default: a fresh one, shown."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Processors to use. Default: all that this process may."
+)
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Images held in memory at a time; it does not change them.",
+)
+format_option = click.option(
+    "--format",
+    type=click.Choice(["png", "npy"]),
+    help="png: a folder of numbered files. npy: one array, uint8 [n, C, H, W]. Default: as --out is named, else png.",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
+invert_option = click.option("--invert", is_flag=True, help="Swap black and white in the pictures first.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print no messages, only errors.")
+
+
+def out_option(default: str, help: str) -> Decorator:
+    return click.option("--out", type=click.Path(path_type=Path), default=default, show_default=True, help=help)
+
+
+pictures_argument = click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+
+def say(message: str, quiet: bool = False) -> None:
+    """A message for the person at the terminal, on stderr."""
+    if not quiet:
+        click.echo(message, err=True)
+
+
+@contextmanager
+def progress_bar(length: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr if that is a terminal; yields what to call with each number of images done."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    with click.progressbar(length=length, file=sys.stderr, show_pos=True) as bar:
+        yield bar.update

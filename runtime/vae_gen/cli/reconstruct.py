@@ -1,0 +1,75 @@
+"""vae-gen reconstruct"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from vae_gen.cli import options
+
+
+@click.command()
+@options.pictures_argument
+@options.out_option("reconstruct.png", "The sheet, a PNG file; it is replaced.")
+@options.model_option
+@click.option("--show", type=click.IntRange(min=1), default=20, show_default=True, help="Pictures on the sheet.")
+@click.option("--columns", type=click.IntRange(min=1), default=10, show_default=True, help="Pictures in a row of it.")
+@click.option("--scale", type=click.IntRange(min=1), help="Enlarge each pixel. Default: to about 64 pixels a picture.")
+@options.invert_option
+@options.threads_option
+@options.json_option
+@options.quiet_option
+def reconstruct(
+    pictures: tuple[Path, ...],
+    out: Path,
+    model: str,
+    show: int,
+    columns: int,
+    scale: int | None,
+    invert: bool,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Show what the model makes of pictures, and how far off it is.
+
+    PICTURES are files that Pillow reads, folders of them, .npy arrays or IDX files. The sheet has inputs over
+    reconstructions, from the posterior mean. Errors are sums of squared errors over a picture's values in [0, 1].
+
+    \b
+    vae-gen reconstruct digit.png
+    vae-gen reconstruct t10k-images-idx3-ubyte.gz --show 50
+    """
+    from vae_gen.errors import UsageError
+    from vae_gen.files import make_folder, whole_file
+    from vae_gen.images import enlarge, pairs_sheet, to_pillow, to_uint8, viewing_factor
+    from vae_gen.metrics import sum_of_squared_errors
+    from vae_gen.model import load
+    from vae_gen.pictures import load_pictures
+
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"{out} does not end in .png; the sheet is a PNG file")
+    network = load(model, threads)
+    loaded = load_pictures(pictures, network.image_shape, invert)
+    mean, _ = network.encode(loaded.images)
+    outputs = network.decode(mean)
+    errors = sum_of_squared_errors(outputs, loaded.images)
+
+    sheet = pairs_sheet(to_uint8(loaded.images[:show]), to_uint8(outputs[:show]), columns)
+    make_folder(out.parent)
+    with whole_file(out) as partial:
+        factor = scale or viewing_factor(*network.image_shape[1:], pixels=64)
+        to_pillow(enlarge(sheet, factor)).save(partial, "PNG")
+
+    if as_json:
+        rows = [{"picture": name, "sse": error} for name, error in zip(loaded.names, errors.tolist(), strict=True)]
+        click.echo(json.dumps({"mean_sse": float(errors.mean()), "pictures": rows}, indent=2))
+    else:
+        for name, error in zip(loaded.names[:show], errors, strict=False):
+            click.echo(f"{error:10.3f}  {name}")
+        if len(errors) > show:
+            click.echo(f"       ...  {len(errors) - show} more; --json lists them all")
+        click.echo(f"{errors.mean():10.3f}  mean squared error sum of {len(errors)} pictures")
+    options.say(f"{min(show, len(errors))} of {len(errors)} pictures in {out}", quiet)

@@ -1,0 +1,86 @@
+"""vae-gen traverse"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from vae_gen.cli import options
+
+
+@click.command()
+@click.option("--dim", type=int, help="The latent to sweep, counted from 0. Default: each of them, side by side.")
+@options.out_option("traverse.gif", "A file that ends in .gif, .webp, .png or .apng; it is replaced.")
+@options.model_option
+@click.option("--z", help="Start from this point: numbers between commas, or a file with one line of them.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Start from the latents of this picture.")
+@options.seed_option
+@click.option("--from", "low", type=float, default=-3.0, show_default=True, help="First value of the latent.")
+@click.option("--to", "high", type=float, default=3.0, show_default=True, help="Last value.")
+@click.option("--frames", type=click.IntRange(min=2), default=60, show_default=True, help="How many values.")
+@click.option("--fps", type=click.FloatRange(min=1, max=50), default=20, show_default=True, help="Frames a second.")
+@click.option("--caption", is_flag=True, help="Write the latent's value above each frame.")
+@click.option("--scale", type=click.IntRange(min=1), help="Enlarge each pixel. Default: to about 224 pixels.")
+@options.threads_option
+@options.quiet_option
+def traverse(
+    dim: int | None,
+    out: Path,
+    model: str,
+    z: str | None,
+    picture: Path | None,
+    seed: int | None,
+    low: float,
+    high: float,
+    frames: int,
+    fps: float,
+    caption: bool,
+    scale: int | None,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Show what a latent does, as an animation.
+
+    One latent is swept from --from to --to, the others stay at a random point, at --z, or at --picture.
+
+    \b
+    vae-gen traverse --dim 7
+    vae-gen traverse --dim 3 --picture digit.png --caption --out digit.webp
+    """
+    import numpy as np
+
+    from vae_gen.animate import check_format, save_animation, to_frames
+    from vae_gen.errors import UsageError
+    from vae_gen.images import enlarge, grid, to_uint8, viewing_factor
+    from vae_gen.latent_files import read_latents
+    from vae_gen.latents import draw, fresh_seed, traversal
+    from vae_gen.model import load
+    from vae_gen.pictures import load_pictures
+
+    if sum(choice is not None for choice in (z, picture, seed)) > 1:
+        raise UsageError("--z, --picture and --seed each give a point to start from; give one of them")
+    check_format(out)
+    network = load(model, threads)
+    if z is not None:
+        points = network.check_latents(read_latents(z, sys.stdin))
+    elif picture is not None:
+        points, _ = network.encode(load_pictures([picture], network.image_shape).images)
+    else:
+        if seed is None:
+            seed = fresh_seed()
+            options.say(f"seed {seed}", quiet)
+        points = draw(seed, 0, 1, network.latent_dim)
+    if len(points) != 1:
+        raise UsageError(f"{len(points)} points to start from are given; a traversal starts from one")
+
+    values = np.linspace(low, high, frames)
+    dims = range(network.latent_dim) if dim is None else [dim]
+    sweeps = np.stack([to_uint8(network.decode(traversal(points[0], each, values))) for each in dims], axis=1)
+    pictures = sweeps[:, 0] if dim is not None else np.stack([grid(cells) for cells in sweeps])
+    pictures = enlarge(pictures, scale or viewing_factor(*pictures.shape[-2:]))
+    name = "z" if dim is None else f"z[{dim}]"
+    captions = [f"{name} = {value:+.2f}" for value in values] if caption else None
+    save_animation(to_frames(pictures, captions), out, fps)
+    options.say(f"{frames} frames in {out}", quiet)

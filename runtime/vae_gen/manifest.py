@@ -1,0 +1,165 @@
+"""What a model says of itself: a Description inside each graph, and a Manifest beside the pair."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vae_gen.errors import BundleError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+ENCODER = "encoder.onnx"
+DECODER = "decoder.onnx"
+COLOR_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names, by the number of channels
+STANDARD_NORMAL = "standard normal"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a user of one graph must know. Raises BundleError when constructed with values that cannot be.
+
+    The same values stand in both graphs' metadata, as text, and in the manifest, as JSON.
+    """
+
+    name: str
+    bundle_id: str  # what an encoder and a decoder that belong together share
+    latent_dim: int
+    image_shape: tuple[int, int, int]  # channels, height, width
+    licence: str
+    prior: str = STANDARD_NORMAL  # what z is drawn from
+    value_range: tuple[float, float] = (0.0, 1.0)  # of the pixels of `image`
+    # Of the aggregate posterior, one number for each latent: the mean and the standard deviation of z over
+    # the validation images, and the mean KL divergence from the prior in nats. Empty where nobody measured.
+    latent_mean: tuple[float, ...] = ()
+    latent_std: tuple[float, ...] = ()
+    latent_kl: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.latent_dim < 1:
+            raise BundleError(f"latent_dim is {self.latent_dim}; a model has at least one latent")
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1 or self.image_shape[0] not in COLOR_MODES:
+            raise BundleError(f"image_shape is {self.image_shape}; it must be (1, 3 or 4 channels, height, width)")
+        for name in ("latent_mean", "latent_std", "latent_kl"):
+            values = getattr(self, name)
+            if len(values) not in (0, self.latent_dim) or not all(math.isfinite(value) for value in values):
+                raise BundleError(f"{name} is {values}; it must have one finite number for each latent, or none")
+
+    @property
+    def color_mode(self) -> str:
+        return COLOR_MODES[self.image_shape[0]]
+
+    def as_metadata(self) -> dict[str, str]:
+        """The values as an ONNX graph's metadata_props: strings as they are, all else as JSON."""
+        values = {**dataclasses.asdict(self), "color_mode": self.color_mode, "schema": SCHEMA}
+        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], source: str) -> Description:
+        """What a graph's metadata says. Raises BundleError, naming `source`, if it is incomplete or wrong."""
+        try:
+            texts = {"name", "bundle_id", "licence", "prior"}
+            values = {key: metadata[key] if key in texts else json.loads(metadata[key]) for key in _fields(cls)}
+            _check_schema(json.loads(metadata["schema"]), source)
+        except (KeyError, ValueError) as error:
+            raise BundleError(f"the metadata of {source} is incomplete or damaged: {error}") from error
+        return cls.from_json(values, source)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], source: str) -> Description:
+        _check_fields(cls, values, source)
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle's manifest.json: the description, both files' hashes, and where the model came from."""
+
+    description: Description
+    sha256: dict[str, str]  # file name -> hash of its bytes
+    training: dict[str, Any]  # data, configuration, steps, package versions
+    metrics: dict[str, Any]  # with the command that measured them
+    export: dict[str, Any]  # parity with PyTorch, what was folded, package versions
+
+    def write(self, directory: Path) -> None:
+        text = json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2)
+        (directory / MANIFEST).write_text(text + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """The manifest of the bundle in `directory`. Raises BundleError if there is none or it is not valid."""
+        path = directory / MANIFEST
+        if not path.is_file():
+            raise BundleError(f"{directory} is not a bundle: it has no {MANIFEST}")
+        try:
+            values = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"cannot read {path}: {error}") from error
+        if not isinstance(values, dict):
+            raise BundleError(f"{path} is no manifest: it holds no JSON object")
+        _check_schema(values.pop("schema", None), str(path))
+        _check_fields(cls, values, str(path))
+        values["description"] = Description.from_json(values["description"], str(path))
+        return cls(**values)
+
+    def check_file(self, path: Path) -> None:
+        """Raise BundleError unless `path` is there and has the content that the manifest was written for."""
+        if path.name not in self.sha256:
+            raise BundleError(f"{path.parent / MANIFEST} does not list {path.name}")
+        if not path.is_file():
+            raise BundleError(f"{path.parent} is incomplete: {path.name} is missing")
+        found = sha256_of(path)
+        if found != self.sha256[path.name]:
+            raise BundleError(
+                f"{path} is not the file its manifest describes: its SHA-256 is {found}, "
+                f"{self.sha256[path.name]} is expected; export or install the model again"
+            )
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fields(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _check_schema(found: object, source: str) -> None:
+    if found != SCHEMA:
+        raise BundleError(
+            f"{source} has schema version {found!r}; this version of vae-gen reads version {SCHEMA}: "
+            "update vae-gen, or export the model again"
+        )
+
+
+# The JSON type of every field, by its annotation's first word.
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "tuple": (list, tuple),
+    "dict": (dict,),
+    "Description": (dict,),
+}
+
+
+def _check_fields(cls: type, values: dict[str, Any], source: str) -> None:
+    """Every field there, none unknown, each of its JSON type; the elements of lists are numbers."""
+    fields = {field.name: str(field.type).partition("[")[0] for field in dataclasses.fields(cls)}
+    missing, unknown = fields.keys() - values.keys(), values.keys() - fields.keys()
+    if missing or unknown:
+        problems = [f"it lacks {name!r}" for name in sorted(missing)]
+        problems += [f"it has unknown {name!r}" for name in sorted(unknown)]
+        raise BundleError(f"{source} is not valid: {', '.join(problems)}")
+    for name, kind in fields.items():
+        value = values[name]
+        is_number_list = kind != "tuple" or all(type(item) in (int, float) for item in value)
+        if not isinstance(value, _JSON_TYPES[kind]) or isinstance(value, bool) or not is_number_list:
+            raise BundleError(f"{source} is not valid: {name} is {value!r}")

@@ -1,0 +1,196 @@
+"""Model: a bundle, or a decoder alone, ready to run. The only file that imports onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# onnxruntime 1.29 and later report usage to their makers unless this is set before the import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from vae_gen.bundles import find
+from vae_gen.cpus import usable_cpus
+from vae_gen.errors import BundleError, DataError, UsageError
+from vae_gen.images import FloatImages
+from vae_gen.latents import Latents, draw
+from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ERRORS_ONLY = 3  # onnxruntime's log severity
+ROWS_PER_RUN = 64
+
+
+def load(model: str | Path, threads: int | None = None) -> Model:
+    """The model of that name, in that directory, or in that decoder file.
+
+    `threads` is how many processors one call may use; by default all that this process may.
+    Raises BundleError if there is no such model or its files are damaged, UsageError if `threads` is below 1.
+    """
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads is {threads}; it must be at least 1")
+    return Model(find(model), threads or usable_cpus())
+
+
+class Model:
+    """An encoder and a decoder, or a decoder alone, checked and ready to run.
+
+    Every graph runs on exactly ROWS_PER_RUN rows at a time, the last ones padded: an engine may choose
+    another order of summation for another batch size, so this is what makes an image's bytes independent
+    of which others are made with it. It also keeps onnxruntime's memory arena from growing.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """Open the bundle in the directory `path` or the decoder file `path`. Raises BundleError."""
+        self.threads = threads
+        self.directory = path if path.is_dir() else None
+        self.manifest = Manifest.read(path) if path.is_dir() else None
+        decoder = path / DECODER if path.is_dir() else path
+        self._decoder = self._open(decoder)
+        self.description = _describe_decoder(self._decoder, decoder)
+        if self.manifest is not None and self.manifest.description != self.description:
+            raise BundleError(f"{decoder} and {path / MANIFEST} do not describe the same model")
+
+    @property
+    def name(self) -> str:
+        return self.description.name
+
+    @property
+    def latent_dim(self) -> int:
+        return self.description.latent_dim
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.description.image_shape
+
+    def decode(self, z: npt.ArrayLike) -> FloatImages:
+        """Latents [n, latent_dim] -> images float32 [n, C, H, W] in [0, 1].
+
+        Raises DataError if `z` has another shape or holds a value that is not finite.
+        """
+        (images,) = _run(self._decoder, self.check_latents(z))
+        return images
+
+    def encode(self, images: npt.ArrayLike) -> tuple[Latents, Latents]:
+        """Images [n, C, H, W] in [0, 1] -> mean and log-variance of q(z | image), each float32 [n, latent_dim].
+
+        Raises DataError if `images` has another shape or range, BundleError if the model has no encoder.
+        """
+        rows = np.asarray(images, np.float32)
+        if rows.ndim != 4 or rows.shape[1:] != self.image_shape:
+            expected = ", ".join(map(str, self.image_shape))
+            raise DataError(f"the images have shape {rows.shape}; {self.name} needs [n, {expected}]")
+        if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
+            raise DataError(f"the images hold values from {rows.min()} to {rows.max()}; they must lie in [0, 1]")
+        mean, log_var = _run(self._encoder, rows)
+        return mean, log_var
+
+    def sample(self, count: int, seed: int = 0, start: int = 0, temperature: float = 1.0) -> FloatImages:
+        """Images start ... start + count - 1 of `seed`: float32 [count, C, H, W] in [0, 1].
+
+        Image i of a seed is the same whatever else is made with it. `temperature` scales the latents.
+        Raises UsageError if a value is out of range.
+        """
+        return self.decode(draw(seed, start, count, self.latent_dim) * np.float32(temperature))
+
+    def check_latents(self, z: npt.ArrayLike) -> Latents:
+        """`z` as float32 [n, latent_dim]. Raises DataError if it has another shape or a value that is not finite."""
+        latents = np.asarray(z, np.float32)
+        if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
+            raise DataError(f"the latents have shape {latents.shape}; {self.name} needs [n, {self.latent_dim}]")
+        if not np.isfinite(latents).all():
+            raise DataError("the latents hold values that are not finite numbers")
+        return latents
+
+    def check(self) -> None:
+        """Open every graph that there is. Raises BundleError if one is missing, damaged or does not belong."""
+        if self.directory is not None:
+            _ = self._encoder
+
+    @cached_property
+    def _encoder(self) -> onnxruntime.InferenceSession:
+        if self.directory is None:
+            raise BundleError(f"{self.name} is a decoder alone; this needs a bundle that has an {ENCODER} too")
+        path = self.directory / ENCODER
+        session = self._open(path)
+        description = Description.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+        if description.bundle_id != self.description.bundle_id:
+            raise BundleError(
+                f"{path} and {self.directory / DECODER} do not belong together: "
+                f"their bundle ids are {description.bundle_id} and {self.description.bundle_id}"
+            )
+        return session
+
+    def _open(self, path: Path) -> onnxruntime.InferenceSession:
+        if self.manifest is not None:
+            self.manifest.check_file(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = ERRORS_ONLY
+        # Threads that spin while they wait take the processors from whoever writes the pictures.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except OSError as error:
+            raise BundleError(f"cannot read {path}: {error}") from error
+        except Exception as error:  # onnxruntime's own errors have no common class but this
+            reason = str(error).splitlines()[0]
+            raise BundleError(f"{path} is not an ONNX graph that can be run: {reason}") from error
+
+
+def _describe_decoder(session: onnxruntime.InferenceSession, path: Path) -> Description:
+    """What the decoder's metadata says, or for a graph without it what its shapes say. Raises BundleError."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    found = (
+        f"its inputs are {[(node.name, node.shape, node.type) for node in inputs]}, "
+        f"its outputs {[(node.name, node.shape, node.type) for node in outputs]}"
+    )
+    if len(inputs) != 1 or len(outputs) != 1 or not _fits(inputs[0], rank=2) or not _fits(outputs[0], rank=4):
+        raise BundleError(
+            f"{path} is no decoder: it must have one input float32 [batch, latent_dim] "
+            f"and one output float32 [batch, channels, height, width]; {found}"
+        )
+    latent_dim, image_shape = inputs[0].shape[1], tuple(outputs[0].shape[1:])
+    metadata = session.get_modelmeta().custom_metadata_map
+    if "bundle_id" not in metadata:
+        return Description(path.stem, "", latent_dim, image_shape, licence="unknown")
+    description = Description.from_metadata(metadata, str(path))
+    if (description.latent_dim, description.image_shape) != (latent_dim, image_shape):
+        raise BundleError(f"the metadata of {path} does not fit its graph: {found}")
+    return description
+
+
+def _fits(node: Any, rank: int) -> bool:
+    """Whether a graph's input or output is float32 [batch, ...] with a free batch axis and known sizes after it."""
+    shape = node.shape
+    return (
+        node.type == "tensor(float)"
+        and len(shape) == rank
+        and not isinstance(shape[0], int)
+        and all(isinstance(size, int) for size in shape[1:])
+    )
+
+
+def _run(session: onnxruntime.InferenceSession, rows: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    """All outputs of the graph for all rows, ROWS_PER_RUN at a time."""
+    name = session.get_inputs()[0].name
+    chunks = [session.run(None, {name: chunk}) for chunk in _chunks(rows)]
+    return [np.concatenate(parts)[: len(rows)] for parts in zip(*chunks, strict=True)]
+
+
+def _chunks(rows: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+    """`rows` in pieces of ROWS_PER_RUN, the last filled up with zeros; one piece if there are no rows."""
+    for start in range(0, max(len(rows), 1), ROWS_PER_RUN):
+        chunk = rows[start : start + ROWS_PER_RUN]
+        if len(chunk) < ROWS_PER_RUN:
+            chunk = np.concatenate([chunk, np.zeros((ROWS_PER_RUN - len(chunk), *rows.shape[1:]), np.float32)])
+        yield chunk

@@ -1,0 +1,123 @@
+"""People's files -> images that fit a model: anything Pillow reads, .npy arrays, IDX files, folders."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from vae_gen.errors import DataError
+from vae_gen.idx import GZIP_MAGIC, read_idx
+from vae_gen.images import FloatImages, to_float
+from vae_gen.manifest import COLOR_MODES
+
+ImageShape = tuple[int, int, int]  # channels, height, width
+IDX_MAGIC = b"\0\0\x08"
+NPY_MAGIC = b"\x93NUMPY"
+UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images and, for each, the file it came from (with its number, where a file holds several)."""
+
+    names: list[str]
+    images: FloatImages  # [n, C, H, W] in [0, 1]
+
+
+def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool = False) -> Pictures:
+    """All pictures in these files and folders, in that order, as images of the given shape.
+
+    A picture of another size is scaled and cropped about its centre; transparent parts become white unless
+    the images have an alpha channel. Arrays must have the shape already. `invert` swaps black and white.
+    Raises DataError, naming the file, if one cannot be read or nothing is found.
+    """
+    names: list[str] = []
+    parts: list[FloatImages] = []
+    for path in _files(paths):
+        images = _load_file(path, image_shape)
+        names += [str(path)] if len(images) == 1 else [f"{path}[{number}]" for number in range(len(images))]
+        parts.append(images)
+    images = np.concatenate(parts)
+    if invert:
+        images[:, :3] = 1 - images[:, :3]
+    return Pictures(names, images)
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"there is no file or folder {path}")
+        if not path.is_dir():
+            yield path
+            continue
+        suffixes = {*Image.registered_extensions(), ".npy"}
+        found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in suffixes and entry.is_file())
+        if not found:
+            raise DataError(f"the folder {path} holds no pictures")
+        yield from found
+
+
+def _load_file(path: Path, image_shape: ImageShape) -> FloatImages:
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+        if head.startswith(GZIP_MAGIC):
+            with gzip.open(path) as file:
+                head = file.read(8)
+        if not head:
+            raise DataError(f"{path} is empty")
+        if head.startswith(NPY_MAGIC):
+            return _fit_array(np.load(path, allow_pickle=False), image_shape, path)
+        if head.startswith(IDX_MAGIC):
+            return _fit_array(read_idx(path, dimensions=3), image_shape, path)
+        with Image.open(path) as picture:
+            return to_float(fit_picture(picture, image_shape))[None]
+    except (*UNREADABLE, zlib.error) as error:
+        raise DataError(f"cannot read {path} as a picture, an .npy array or an IDX file: {error}") from error
+
+
+def fit_picture(picture: Image.Image, image_shape: ImageShape) -> npt.NDArray[np.uint8]:
+    """A Pillow picture of any mode and size -> uint8 [C, H, W]. Raises DataError for a mode without a scale."""
+    channels, height, width = image_shape
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16 bits in one of several guises
+        values = np.clip(np.asarray(picture, np.int64), 0, 65535)
+        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    elif picture.mode == "F":
+        raise DataError(f"{getattr(picture, 'filename', 'a picture')} holds floating-point pixels; save it as integers")
+    if picture.has_transparency_data and channels != 4:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture = picture.convert(COLOR_MODES[channels])
+    if picture.size != (width, height):
+        picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(picture)
+    return pixels[None] if channels == 1 else np.moveaxis(pixels, -1, 0)
+
+
+def _fit_array(array: npt.NDArray[np.generic], image_shape: ImageShape, path: Path) -> FloatImages:
+    """uint8, or floats in [0, 1]; [n, C, H, W], one image [C, H, W], or the same without C if it is 1."""
+    channels, height, width = image_shape
+    shapes = [image_shape] + ([(height, width)] if channels == 1 else [])
+    if not any(array.shape in (shape, (len(array), *shape)) for shape in shapes if array.ndim):
+        expected = " or ".join(f"[n, {', '.join(map(str, shape))}]" for shape in shapes)
+        raise DataError(f"{path} holds an array of shape {array.shape}; the model needs {expected}")
+    images = array.reshape(-1, *image_shape)
+    if not len(images):
+        raise DataError(f"{path} holds no images")
+    if images.dtype == np.uint8:
+        return to_float(images.astype(np.uint8, copy=False))
+    if not np.issubdtype(images.dtype, np.floating):
+        raise DataError(f"{path} holds numbers of type {images.dtype}; use uint8, or floats in [0, 1]")
+    floats = images.astype(np.float32)
+    if not (floats.min() >= 0 and floats.max() <= 1):
+        raise DataError(f"{path} holds values from {floats.min()} to {floats.max()}; floats must lie in [0, 1]")
+    return floats

@@ -1,0 +1,117 @@
+"""vae-gen train"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from vae_gen.cli import options
+from vae_gen.cpus import usable_cpus
+from vae_gen.errors import MissingExtraError, UsageError
+
+from vae_gen_train.config import TrainConfig, preset_names
+
+if TYPE_CHECKING:
+    from vae_gen_train.metrics_log import Progress, Record
+
+
+@click.command()
+@click.option(
+    "--preset",
+    type=click.Choice(preset_names()),
+    default="notebook",
+    show_default=True,
+    help="Network and settings to begin with.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="A directory with IDX files named as MNIST's are. Default: MNIST, downloaded once.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The run's directory.  [default: runs/PRESET]")
+@click.option("--resume", "resumed", type=click.Path(path_type=Path), help="Continue the run in this directory.")
+@click.option("--steps", type=int, help="Optimiser steps.")
+@click.option("--batch-size", type=int, help="Images a step.")
+@click.option("--lr", type=float, help="Learning rate.")
+@click.option("--latent-dim", type=int, help="Number of latents.")
+@click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
+@click.option("--device", help="auto, cpu, cuda, ...; auto takes a GPU where there is one.")
+@click.option("--threads", type=click.IntRange(min=1), help="Processors to use. Default: all that this process may.")
+@options.quiet_option
+def train(
+    preset: str,
+    data: Path | None,
+    out: Path | None,
+    resumed: Path | None,
+    threads: int | None,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Train a model.
+
+    Options that are not given are the preset's. The run's directory gets the checkpoint, a log of the losses
+    (metrics.jsonl), pictures of reconstructions, and at the end the loss curve and samples. Ctrl-C saves, and
+    --resume goes on as if nothing had happened.
+
+    \b
+    vae-gen train --preset notebook --out runs/notebook
+    vae-gen train --resume runs/notebook
+    """
+    if resumed is not None:
+        _check_resumed_options(resumed)
+    config = TrainConfig.from_preset(preset, **settings)
+    try:
+        import torch
+
+        from vae_gen_train import trainer
+        from vae_gen_train.checkpoint import Checkpoint
+        from vae_gen_train.data import load_idx_directory
+        from vae_gen_train.mnist import fetch_mnist
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("vae-gen train", error.name or "torch", "train") from error
+
+    torch.set_num_threads(threads or usable_cpus())
+    if resumed is None:
+        run = out or Path("runs") / preset
+        images = load_idx_directory(data or fetch_mnist())
+        with _training_bar(config.steps, quiet) as progress:
+            trainer.train(images, run, config, progress)
+    else:
+        run = resumed
+        saved = Checkpoint.open(run)
+        images = load_idx_directory(data or fetch_mnist())
+        with _training_bar(settings["steps"] or saved.config.steps, quiet, saved.step) as progress:
+            trainer.resume(images, run, settings["steps"], settings["device"], progress)
+    options.say(f"the run is in {run}; next: vae-gen export {run} --out models/NAME", quiet)
+
+
+def _check_resumed_options(run: Path) -> None:
+    """Raise UsageError for an option that a run in progress has decided already."""
+    context = click.get_current_context()
+    for name in ("preset", "out", "batch_size", "lr", "latent_dim", "seed"):
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} cannot be given with --resume: {run} goes on as it began")
+
+
+@contextmanager
+def _training_bar(steps: int, quiet: bool, done: int = 0) -> Iterator[Progress]:
+    """A bar with the losses on stderr if that is a terminal, and a line for each evaluation."""
+    from tqdm import tqdm
+
+    with tqdm(total=steps, initial=done, file=sys.stderr, unit="step", disable=quiet or not sys.stderr.isatty()) as bar:
+
+        def show(record: Record) -> None:
+            losses = {name: f"{record[name]:.2f}" for name in ("reconstruction", "kl", "total")}
+            if record["split"] == "train":
+                bar.set_postfix(losses, refresh=False)
+                bar.update(record["step"] - bar.n)
+            elif not quiet:
+                text = ", ".join(f"{name} {value}" for name, value in losses.items())
+                bar.write(f"step {record['step']:6}  {record['split']:10}  {text}", file=sys.stderr)
+
+        yield show

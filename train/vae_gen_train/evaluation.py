@@ -1,0 +1,87 @@
+"""What a network does on whole splits, without dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_gen_train.data import DataSet, Images
+from vae_gen_train.nets import VAE
+from vae_gen_train.objective import kl_to_standard_normal, sum_of_squared_errors
+
+BATCH = 500
+STREAM = 1  # which of a seed's random streams evaluations draw from; training steps have 0
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Means over images, in nats; `reconstruction` is the sum of squared errors, `total` the two together."""
+
+    reconstruction: float
+    kl: float
+    total: float
+
+    @classmethod
+    def of(cls, reconstruction: float, kl: float) -> Losses:
+        return cls(reconstruction, kl, reconstruction + kl)
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def to_float(images: Images, device: torch.device) -> Tensor:
+    """uint8 [n, C, H, W] -> float32 in [0, 1] on `device`."""
+    batch = torch.tensor(images, device=device)
+    return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def seed_torch(*key: int) -> None:
+    """Make torch's generators a function of `key`."""
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+
+
+@contextmanager
+def evaluating(vae: VAE) -> Iterator[None]:
+    """Within it `vae` is in evaluation mode (no dropout) and keeps no gradients."""
+    was_training = vae.training
+    vae.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        vae.train(was_training)
+
+
+def evaluate(vae: VAE, images: Images, seed: int, device: torch.device) -> Losses:
+    """Mean losses over `images`, with one draw from each posterior."""
+    reconstruction = kl = 0.0
+    with evaluating(vae):
+        for number, start in enumerate(range(0, len(images), BATCH)):
+            seed_torch(seed, STREAM, number)
+            batch = to_float(images[start : start + BATCH], device)
+            output, mean, log_var = vae(batch)
+            reconstruction += sum_of_squared_errors(output, batch).double().sum().item()
+            kl += kl_to_standard_normal(mean, log_var).double().sum().item()
+    return Losses.of(reconstruction / len(images), kl / len(images))
+
+
+def evaluate_splits(vae: VAE, data: DataSet, seed: int, device: torch.device) -> dict[str, Losses]:
+    """The losses on the validation images and, if there are any, on the test images."""
+    splits = {"validation": data.validation, "test": data.test}
+    return {name: evaluate(vae, images, seed, device) for name, images in splits.items() if images is not None}
+
+
+def latent_statistics(vae: VAE, images: Images, device: torch.device) -> dict[str, list[float]]:
+    """For each latent, of the aggregate posterior over `images`: its mean, its standard deviation, its mean KL."""
+    with evaluating(vae):
+        starts = range(0, len(images), BATCH)
+        parts = [vae.encoder(to_float(images[start : start + BATCH], device)) for start in starts]
+        mean, log_var = (torch.cat(tensors).double() for tensors in zip(*parts, strict=True))
+        variance = mean.var(0, correction=0) + log_var.exp().mean(0)  # the law of total variance
+        kl = kl_to_standard_normal(mean, log_var).mean(0)
+    return {"mean": mean.mean(0).tolist(), "std": variance.sqrt().tolist(), "kl": kl.tolist()}

@@ -1,0 +1,65 @@
+"""metrics.jsonl: what a run measured, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from vae_gen.errors import DataError
+
+from vae_gen_train.evaluation import Losses
+
+FILE_NAME = "metrics.jsonl"
+Record = dict[str, Any]  # step, split ("train" for one batch), reconstruction, kl, total
+Progress = Callable[[Record], None]
+
+
+def no_progress(record: Record) -> None:
+    """For callers who do not want to be told."""
+
+
+class MetricsLog:
+    """The log of a run in progress, a context manager. Each record also goes to `progress`."""
+
+    def __init__(self, run: Path, first_step: int, progress: Progress) -> None:
+        """Open the log of `run`, without what an interrupted run logged after step `first_step`."""
+        self._progress = progress
+        kept = [record for record in read_metrics(run) if record["step"] <= first_step]
+        partial = run / f".{FILE_NAME}.partial"
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
+        partial.replace(run / FILE_NAME)
+        self._file = (run / FILE_NAME).open("a", encoding="utf-8")
+
+    def add(self, step: int, split: str, losses: Losses, **others: float) -> None:
+        record = {"step": step, "split": split, **losses.as_dict(), **others}
+        self._file.write(json.dumps(record) + "\n")
+        self._progress(record)
+
+    def flush(self) -> None:
+        """Let all that was added reach the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+def read_metrics(run: Path) -> list[Record]:
+    """All whole records of a run's log; none if there is no log. Raises DataError if it cannot be read."""
+    records: list[Record] = []
+    try:
+        lines = (run / FILE_NAME).read_text("utf-8").splitlines() if (run / FILE_NAME).exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {run / FILE_NAME}: {error}") from error
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except ValueError:  # the line that was being written when the machine went down
+            break
+    return records
