@@ -14,8 +14,8 @@ MIDDLE_GREY = 128
 
 
 def to_uint8(images: npt.NDArray[np.floating]) -> ByteImages:
-    """Images in [0, 1] of any shape -> uint8: clip, times 255, round half up. NaN becomes 0."""
-    scaled = np.clip(np.nan_to_num(images, nan=0.0), 0, 1) * 255 + 0.5
+    """Finite values of any shape -> uint8: clip to [0, 1], times 255, round half up."""
+    scaled = np.clip(images, 0, 1) * 255 + 0.5
     return np.asarray(scaled.astype(np.uint8))
 
 

@@ -74,8 +74,17 @@ class Description:
     @classmethod
     def from_json(cls, values: dict[str, Any], source: str) -> Description:
         _check_fields(cls, values, source)
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return cls(**values)
+        return cls.build(
+            {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}, source
+        )
+
+    @classmethod
+    def build(cls, values: dict[str, Any], source: str) -> Description:
+        """A description with these values. Raises BundleError, naming `source`, if they cannot be."""
+        try:
+            return cls(**values)
+        except BundleError as error:
+            raise BundleError(f"{source}: {error}") from error
 
 
 @dataclass(frozen=True)

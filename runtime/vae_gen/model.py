@@ -74,9 +74,12 @@ class Model:
     def decode(self, z: npt.ArrayLike) -> FloatImages:
         """Latents [n, latent_dim] -> images float32 [n, C, H, W] in [0, 1].
 
-        Raises DataError if `z` has another shape or holds a value that is not finite.
+        Raises DataError if `z` has another shape or holds a value that is not finite, BundleError if the
+        decoder makes one that is not.
         """
         (images,) = _run(self._decoder, self.check_latents(z))
+        if not np.isfinite(images).all():
+            raise BundleError(f"the decoder {self.name} made values that are not finite numbers; the model is broken")
         return images
 
     def encode(self, images: npt.ArrayLike) -> tuple[Latents, Latents]:
@@ -150,10 +153,7 @@ class Model:
 def _describe_decoder(session: onnxruntime.InferenceSession, path: Path) -> Description:
     """What the decoder's metadata says, or for a graph without it what its shapes say. Raises BundleError."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    found = (
-        f"its inputs are {[(node.name, node.shape, node.type) for node in inputs]}, "
-        f"its outputs {[(node.name, node.shape, node.type) for node in outputs]}"
-    )
+    found = f"its inputs are {_signature(inputs)}, its outputs {_signature(outputs)}"
     if len(inputs) != 1 or len(outputs) != 1 or not _fits(inputs[0], rank=2) or not _fits(outputs[0], rank=4):
         raise BundleError(
             f"{path} is no decoder: it must have one input float32 [batch, latent_dim] "
@@ -162,11 +162,17 @@ def _describe_decoder(session: onnxruntime.InferenceSession, path: Path) -> Desc
     latent_dim, image_shape = inputs[0].shape[1], tuple(outputs[0].shape[1:])
     metadata = session.get_modelmeta().custom_metadata_map
     if "bundle_id" not in metadata:
-        return Description(path.stem, "", latent_dim, image_shape, licence="unknown")
+        values = {"name": path.stem, "bundle_id": "", "licence": "unknown"}
+        return Description.build({**values, "latent_dim": latent_dim, "image_shape": image_shape}, str(path))
     description = Description.from_metadata(metadata, str(path))
     if (description.latent_dim, description.image_shape) != (latent_dim, image_shape):
         raise BundleError(f"the metadata of {path} does not fit its graph: {found}")
     return description
+
+
+def _signature(nodes: list[Any]) -> str:
+    """A graph's inputs or outputs for people: z tensor(float) [batch, 8]."""
+    return "; ".join(f"{node.name} {node.type} [{', '.join(map(str, node.shape))}]" for node in nodes)
 
 
 def _fits(node: Any, rank: int) -> bool:

@@ -66,17 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = cli.main(arguments, prog_name="vae-gen", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except VaeGenError as error:
         click.echo(f"Error: {error}", err=True)
         return error.exit_code
-    except BrokenPipeError:  # whoever read our output has stopped; the rest of it goes nowhere
+    except OSError as error:
+        # Python writes what is left of stdout when it exits; where that failed once, it goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # who closed the pipe knows
+            click.echo(f"Error: {error}", err=True)
         return 1
     except (KeyboardInterrupt, click.Abort) as interruption:
         click.echo(f"Interrupted: {interruption}" if str(interruption) else "Interrupted", err=True)

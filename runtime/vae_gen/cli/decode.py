@@ -47,4 +47,4 @@ def decode(
         options.progress_bar(len(latents), quiet) as progress,
     ):
         generate(network, chunks(latents, batch_size), writer, progress=progress)
-    options.say(f"{len(latents)} images in {out}", quiet)
+    options.say(f"{options.count(len(latents), 'image')} in {out}", quiet)

@@ -21,8 +21,15 @@ from vae_gen.cli import options
 @options.invert_option
 @options.threads_option
 @options.json_option
+@options.quiet_option
 def encode(
-    pictures: tuple[Path, ...], out: Path | None, model: str, invert: bool, threads: int | None, as_json: bool
+    pictures: tuple[Path, ...],
+    out: Path | None,
+    model: str,
+    invert: bool,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Turn pictures into latents.
 
@@ -43,7 +50,7 @@ def encode(
     mean, log_var = network.encode(loaded.images)
     if out is not None:
         write_latents(out, mean, log_var)
-        options.say(f"{len(mean)} latents in {out}")
+        options.say(f"latents of {options.count(len(mean), 'picture')} in {out}", quiet)
     if as_json:
         rows = zip(loaded.names, mean.tolist(), log_var.tolist(), strict=True)
         click.echo(json.dumps([dict(zip(("picture", "mean", "log_var"), row, strict=True)) for row in rows], indent=2))

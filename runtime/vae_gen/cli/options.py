@@ -57,6 +57,11 @@ def say(message: str, quiet: bool = False) -> None:
         click.echo(message, err=True)
 
 
+def count(number: int, thing: str) -> str:
+    """1 image, 2 images."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 @contextmanager
 def progress_bar(length: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A bar on stderr if that is a terminal; yields what to call with each number of images done."""

@@ -71,5 +71,5 @@ def reconstruct(
             click.echo(f"{error:10.3f}  {name}")
         if len(errors) > show:
             click.echo(f"       ...  {len(errors) - show} more; --json lists them all")
-        click.echo(f"{errors.mean():10.3f}  mean squared error sum of {len(errors)} pictures")
-    options.say(f"{min(show, len(errors))} of {len(errors)} pictures in {out}", quiet)
+        click.echo(f"{errors.mean():10.3f}  mean sum of squared errors of {options.count(len(errors), 'picture')}")
+    options.say(f"{min(show, len(errors))} of {options.count(len(errors), 'picture')} in {out}", quiet)

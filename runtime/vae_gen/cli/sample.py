@@ -59,4 +59,4 @@ def sample(
         options.progress_bar(count, quiet) as progress,
     ):
         generate(network, latents, writer, start, progress)
-    options.say(f"{count} images in {out}", quiet)
+    options.say(f"{options.count(count, 'image')} in {out}", quiet)

@@ -1,0 +1,31 @@
+"""What tests of all packages share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+MODELS = Path(__file__).parent / "models"
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Path:
+    """The folder with MNIST's files: $VAE_GEN_DATA, or the user's cache."""
+    candidates = [Path(os.environ["VAE_GEN_DATA"])] if "VAE_GEN_DATA" in os.environ else []
+    if importlib.util.find_spec("pooch"):
+        from vae_gen_train.mnist import cache_folder
+
+        candidates.append(cache_folder())
+    for folder in candidates:
+        if (folder / "t10k-images-idx3-ubyte.gz").is_file():
+            return folder
+    pytest.skip(f"MNIST is not in {' or '.join(map(str, candidates)) or '$VAE_GEN_DATA'}")
+
+
+@pytest.fixture
+def tiny() -> Path:
+    """A bundle of 3 latents and 3x5x4 images; tests/models/generate.py says what it computes."""
+    return MODELS / "tiny"

@@ -1,0 +1,344 @@
+"""The commands as a user types them, in this process; what needs a process of its own is in test_process.py."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+from vae_gen.cli import COMMANDS, cli, main
+from vae_gen.latents import draw, traversal
+
+from tests.conftest import MODELS
+from tests.runtime import reference
+
+TINY = str(MODELS / "tiny")
+RUNTIME_COMMANDS = [name for name, home in COMMANDS.items() if home.startswith("vae_gen.")]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.moveaxis(np.asarray(picture), -1, 0)
+
+
+def expected_pixels(z: np.ndarray) -> np.ndarray:
+    return reference.round_half_up(reference.decode(z))
+
+
+def save_pictures(z: np.ndarray, folder: str = "pictures") -> None:
+    Path(folder).mkdir()
+    for number, image in enumerate(expected_pixels(z)):
+        Image.fromarray(image.transpose(1, 2, 0)).save(f"{folder}/{number}.png")
+
+
+# sample
+
+
+def test_sample_writes_the_decoded_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    run("sample", "--model", TINY, "--n", 5, "--seed", 3, "--out", "out")
+    names = sorted(path.name for path in Path("out").iterdir())
+    assert names == [f"{index:09d}.png" for index in range(5)]
+    for name, image in zip(names, expected_pixels(draw(3, 0, 5, 3)), strict=True):
+        np.testing.assert_array_equal(pixels(f"out/{name}"), image)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "5 images in out\n"
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_batch_size() -> None:
+    for number, size in enumerate((1, 7, 64, 100, 1024)):
+        run("sample", "--model", TINY, "--n", 100, "--seed", 3, "--out", f"{number}.npy", "--batch-size", size)
+        run("sample", "--n", 100, "--seed", 3, "--out", f"shipped{number}.npy", "--batch-size", size)
+        assert Path(f"{number}.npy").read_bytes() == Path("0.npy").read_bytes()
+        assert Path(f"shipped{number}.npy").read_bytes() == Path("shipped0.npy").read_bytes()
+    np.testing.assert_array_equal(np.load("0.npy"), expected_pixels(draw(3, 0, 100, 3)))
+
+
+def test_start_temperature_threads_and_format() -> None:
+    run("sample", "--model", TINY, "--n", 2, "--seed", 3, "--start", 10, "--out", "a", "--threads", 1)
+    assert sorted(path.name for path in Path("a").iterdir()) == ["000000010.png", "000000011.png"]
+    np.testing.assert_array_equal(pixels("a/000000011.png"), expected_pixels(draw(3, 11, 1, 3))[0])
+    run("sample", "--model", TINY, "--n", 2, "--seed", 3, "--temperature", 0.25, "--out", "b", "--format", "npy")
+    np.testing.assert_array_equal(np.load("b"), expected_pixels(draw(3, 0, 2, 3) / 4))
+
+
+def test_without_a_seed_a_fresh_one_is_shown_and_gives_the_images_again(capsys: pytest.CaptureFixture[str]) -> None:
+    run("sample", "--model", TINY, "--n", 2, "--out", "a.npy")
+    word, seed = capsys.readouterr().err.splitlines()[0].split()
+    assert word == "seed"
+    run("sample", "--model", TINY, "--n", 2, "--out", "b.npy", "--seed", seed)
+    run("sample", "--model", TINY, "--n", 2, "--out", "c.npy")
+    assert Path("a.npy").read_bytes() == Path("b.npy").read_bytes() != Path("c.npy").read_bytes()
+
+
+@pytest.mark.parametrize("command", ["sample", "traverse"])
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    run(command, "--model", TINY, "--quiet")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_sample_overwrites_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["sample", "--model", TINY, "--n", "1", "--out", "out"]
+    run(*arguments, "--seed", 1)
+    before = Path("out/000000000.png").read_bytes()
+    assert main([*arguments, "--seed", "2"]) == 1
+    assert "out already holds something; choose another --out, or give --overwrite" in capsys.readouterr().err
+    assert Path("out/000000000.png").read_bytes() == before
+    run(*arguments, "--seed", 2, "--overwrite")
+    assert Path("out/000000000.png").read_bytes() != before
+
+
+# decode and encode
+
+
+def test_decode_takes_typed_numbers_files_and_overwrite() -> None:
+    run("decode", "--model", TINY, "--z", "-1,0.5,2", "--out", "out")
+    np.testing.assert_array_equal(pixels("out/000000000.png"), expected_pixels(np.array([[-1, 0.5, 2]]))[0])
+    z = draw(0, 0, 9, 3)
+    np.save("z.npy", z)
+    run("decode", "--model", TINY, "--z", "z.npy", "--out", "a.npy", "--batch-size", 2, "--threads", 1)
+    np.testing.assert_array_equal(np.load("a.npy"), expected_pixels(z))
+    run("decode", "--model", TINY, "--z", "0,0,0", "--out", "a.npy", "--overwrite", "--quiet")
+    assert len(np.load("a.npy")) == 1
+
+
+def test_encode_prints_the_means(capsys: pytest.CaptureFixture[str]) -> None:
+    z = draw(0, 0, 3, 3)
+    save_pictures(z)
+    run("encode", "pictures", "--model", TINY)
+    lines = capsys.readouterr().out.splitlines()
+    mean, _ = reference.encode(expected_pixels(z) / np.float32(255))
+    np.testing.assert_allclose([[float(number) for number in line.split(",")] for line in lines], mean, atol=1e-6)
+
+
+def test_encode_writes_files_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    z = draw(0, 0, 3, 3)
+    save_pictures(z)
+    images = expected_pixels(z) / np.float32(255)
+    run("encode", "pictures", "--model", TINY, "--out", "z.npz", "--threads", 1, "--json")
+    captured = capsys.readouterr()
+    mean, log_var = reference.encode(images)
+    with np.load("z.npz") as both:
+        np.testing.assert_allclose(both["mean"], mean, atol=1e-6)
+        np.testing.assert_allclose(both["log_var"], log_var, atol=1e-6)
+    rows = json.loads(captured.out)
+    assert [row["picture"] for row in rows] == ["pictures/0.png", "pictures/1.png", "pictures/2.png"]
+    np.testing.assert_allclose([row["log_var"] for row in rows], log_var, atol=1e-6)
+    assert captured.err == "latents of 3 pictures in z.npz\n"
+    run("encode", "pictures", "--model", TINY, "--invert", "--out", "inverted.npy", "--quiet")
+    np.testing.assert_allclose(np.load("inverted.npy"), reference.encode(1 - images)[0], atol=1e-6)
+
+
+# traverse
+
+
+def frames(path: str) -> list[np.ndarray]:
+    with Image.open(path) as animation:
+        found = []
+        for number in range(animation.n_frames):
+            animation.seek(number)
+            found.append(np.moveaxis(np.asarray(animation.convert("RGB")), -1, 0))
+        return found
+
+
+def test_traverse_of_the_shipped_default_gives_a_moving_gif() -> None:
+    run("traverse", "--dim", 7)
+    with Image.open("traverse.gif") as animation:
+        assert (animation.format, animation.n_frames, animation.size) == ("GIF", 60, (224, 224))
+    seen = frames("traverse.gif")
+    assert all((one != other).any() for one, other in pairwise(seen))
+
+
+def test_the_notebooks_own_sweep() -> None:
+    z = "-1.0,1.0,0.1,0.3,-0.2,0.7,-0.5,-2.5"
+    sweep = ("--z", z, "--dim", 7, "--from", -2.4, "--to", 2.5, "--frames", 50)
+    run("traverse", *sweep, "--caption", "--out", "captioned.gif")
+    run("traverse", *sweep, "--out", "plain.gif")
+    assert len(frames("captioned.gif")) == len(frames("plain.gif")) == 50
+    strip = frames("captioned.gif")[0].shape[1] - 224
+    assert strip > 0
+    np.testing.assert_array_equal(frames("captioned.gif")[20][:, strip:], frames("plain.gif")[20])
+
+
+def test_traverse_sweeps_the_latent_that_is_named() -> None:
+    z = np.array([0.5, -1.0, 2.0])
+    sweep = ("--z", "0.5,-1,2", "--dim", 1, "--from", -2, "--to", 2, "--frames", 5)
+    run("traverse", "--model", TINY, *sweep, "--scale", 3, "--out", "a.webp", "--fps", 5, "--threads", 1)
+    values = np.array([-2, -1, 0, 1, 2])
+    expected = expected_pixels(traversal(z, 1, values)).repeat(3, 2).repeat(3, 3)
+    np.testing.assert_array_equal(np.stack(frames("a.webp")), expected)
+    with Image.open("a.webp") as animation:
+        animation.load()
+        assert animation.info["duration"] == 200
+
+
+def test_traverse_starts_from_a_seed_or_a_picture() -> None:
+    z = draw(4, 0, 1, 3)
+    save_pictures(z)
+    options = ("--model", TINY, "--dim", 0, "--frames", 2, "--from", 1, "--to", 2, "--scale", 1)
+    run("traverse", *options, "--seed", 4, "--out", "seed.webp")
+    np.testing.assert_array_equal(frames("seed.webp"), expected_pixels(traversal(z[0], 0, np.array([1, 2]))))
+    run("traverse", *options, "--picture", "pictures/0.png", "--out", "picture.webp")
+    mean = reference.encode(expected_pixels(z) / np.float32(255))[0].astype(np.float32)
+    np.testing.assert_array_equal(frames("picture.webp"), expected_pixels(traversal(mean[0], 0, np.array([1, 2]))))
+
+
+def test_traverse_of_all_latents_is_a_grid() -> None:
+    options = ("--model", TINY, "--z", "0.5,-1,2", "--frames", 2, "--from", -3, "--to", 3, "--scale", 1)
+    run("traverse", *options, "--out", "all.webp")
+    first = frames("all.webp")[0]
+    assert first.shape == (3, 2 + 2 * 7, 2 + 2 * 6)
+    for dim, (top, left) in enumerate(((2, 2), (2, 8), (9, 2))):
+        expected = expected_pixels(traversal(np.array([0.5, -1, 2]), dim, np.array([-3])))[0]
+        np.testing.assert_array_equal(first[:, top : top + 5, left : left + 4], expected)
+
+
+# reconstruct
+
+
+def test_reconstruct_shows_inputs_over_reconstructions_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    save_pictures(draw(0, 0, 5, 3))
+    inputs = expected_pixels(draw(0, 0, 5, 3))
+    images = inputs / np.float32(255)
+    outputs = reference.decode(reference.encode(images)[0])
+    errors = ((outputs - images) ** 2).sum((1, 2, 3))
+
+    run("reconstruct", "pictures", "--model", TINY, "--scale", 1, "--columns", 2, "--show", 3, "--threads", 1)
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert [float(line.split()[0]) for line in lines[:3]] == pytest.approx(errors[:3], abs=1e-3)
+    assert lines[2].endswith("pictures/2.png")
+    assert "2 more; --json lists them all" in lines[3]
+    assert float(lines[4].split()[0]) == pytest.approx(errors.mean(), abs=1e-3)
+    assert captured.err == "3 of 5 pictures in reconstruct.png\n"
+
+    sheet = pixels("reconstruct.png")
+    assert sheet.shape == (3, 2 + 4 * 7, 2 + 2 * 6)
+    np.testing.assert_array_equal(sheet[:, 2:7, 8:12], inputs[1])
+    np.testing.assert_array_equal(sheet[:, 9:14, 8:12], reference.round_half_up(outputs[1]))
+    np.testing.assert_array_equal(sheet[:, 16:21, 2:6], inputs[2])
+
+
+def test_reconstruct_json_has_every_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    save_pictures(draw(0, 0, 5, 3))
+    images = 1 - expected_pixels(draw(0, 0, 5, 3)) / np.float32(255)
+    errors = ((reference.decode(reference.encode(images)[0]) - images) ** 2).sum((1, 2, 3))
+    options = ("--json", "--invert", "--show", 1, "--out", "deep/er/sheet.png", "--quiet")
+    run("reconstruct", "pictures", "--model", TINY, *options)
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert found["mean_sse"] == pytest.approx(errors.mean(), rel=1e-5)
+    assert [row["sse"] for row in found["pictures"]] == pytest.approx(errors, rel=1e-5)
+    assert captured.err == ""
+    assert Path("deep/er/sheet.png").is_file()
+
+
+@pytest.mark.mnist
+def test_the_shipped_model_reconstructs_mnist(mnist: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("reconstruct", mnist / "t10k-images-idx3-ubyte.gz", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["pictures"]) == 10_000
+    assert found["mean_sse"] < 25  # a blank picture has 101, the mean of all digits 53
+
+
+# models and info
+
+
+def test_models_lists_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
+    run("models")
+    assert "notebook            8 latents  28x28x1" in capsys.readouterr().out
+    run("models", "--json")
+    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["default"]]
+    assert (row["name"], row["latent_dim"], row["image_shape"]) == ("notebook", 8, [1, 28, 28])
+    assert (Path(row["path"]) / "decoder.onnx").stat().st_size == row["decoder_bytes"]
+
+
+def test_info_says_what_the_bundle_says(capsys: pytest.CaptureFixture[str]) -> None:
+    run("info", TINY, "--json")
+    found = json.loads(capsys.readouterr().out)
+    manifest = json.loads((MODELS / "tiny/manifest.json").read_text())
+    assert {name: found[name] for name in manifest["description"]} == manifest["description"]
+    assert found["sha256"] == manifest["sha256"]
+    run("info", TINY)
+    lines = capsys.readouterr().out.splitlines()
+    assert "image_shape        3, 5, 4" in lines
+    assert "latent_mean        0, 0.125, -0.25" in lines
+    run("info", MODELS / "foreign/plain.onnx")
+    assert "latent_dim         3" in capsys.readouterr().out
+
+
+# help and errors
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(name, "--help")
+    usage, _, description = capsys.readouterr().out.partition("Options:")[0].partition("\n")
+    assert usage.startswith(f"Usage: vae-gen {name}")
+    assert f"vae-gen {name}" in description
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert [option.name for option in command.params if isinstance(option, click.Option) and not option.help] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (
+            ["sample", "--model", "nope"],
+            1,
+            "there is no model 'nope': it is neither the name of a shipped model (notebo",
+        ),
+        (["sample", "--model", "."], 1, "is not a bundle: it has no manifest.json"),
+        (["sample", "--n", "0"], 2, "n is 0; it must be at least 1"),
+        (["sample", "--n", "-3"], 2, "n is -3; it must be at least 1"),
+        (["sample", "--n", "many"], 2, "'many' is not a valid integer"),
+        (["sample", "--seed", "-1"], 2, "seed is -1; it must be between 0 and 2**64 - 1"),
+        (["sample", "--start", "-1"], 2, "indices run from 0"),
+        (["sample", "--temperature", "nan"], 2, "temperature is nan"),
+        (["sample", "--batch-size", "0"], 2, "0 is not in the range x>=1"),
+        (["sample", "--surprise"], 2, "No such option"),
+        (["sample", "--out", "file"], 1, "cannot write to file: it is a file; give the name of a directory"),
+        (["sample", "--out", "file/below"], 1, "cannot make the directory file/below: Not a directory"),
+        (["sample", "--out", "x.png"], 2, "x.png names one picture"),
+        (["sample", "--out", "folder", "--format", "npy"], 1, "cannot write folder: it is a directory"),
+        (["traverse", "--dim", "8"], 2, "dim is 8; the model has 8 latents, numbered 0 to 7"),
+        (["traverse", "--dim", "-1"], 2, "dim is -1; the model has 8 latents"),
+        (["traverse", "--out", "x.bmp"], 2, "x.bmp has no suffix of an animation"),
+        (["traverse", "--z", "1,2"], 1, "shape (1, 2); notebook needs [n, 8]"),
+        (["traverse", "--seed", "1", "--z", "1"], 2, "give one of them"),
+        (["traverse", "--frames", "1"], 2, "1 is not in the range x>=2"),
+        (["decode", "--z", "1,2,x"], 2, "'1,2,x' is neither a file nor numbers between commas"),
+        (["decode"], 2, "Missing option '--z'"),
+        (["encode", "file"], 1, "file is empty"),
+        (["encode", "folder"], 1, "the folder folder holds no pictures"),
+        (["encode", "file", "--out", "z.txt"], 2, "z.txt does not end as a file of latents does"),
+        (["reconstruct", "file", "--out", "x.jpg"], 2, "x.jpg does not end in .png"),
+        (["reconstruct", "missing.png"], 1, "there is no file or folder missing.png"),
+        (["reconstruct"], 2, "Missing argument 'PICTURES...'"),
+        (["smaple"], 2, "No such command 'smaple'"),
+    ],
+)
+def test_bad_input_gets_a_message_and_nothing_is_written(
+    arguments: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").touch()
+    Path("folder").mkdir()
+    assert main(arguments) == status
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert sorted(str(path) for path in Path().rglob("*") if path.is_file()) == ["file"]

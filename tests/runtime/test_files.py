@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from vae_gen.animate import save_animation, to_frames
+from vae_gen.cpus import usable_cpus
+from vae_gen.errors import DataError, OutputError, UsageError
+from vae_gen.files import make_folder, whole_file
+from vae_gen.latent_files import read_latents, to_csv, write_latents
+from vae_gen.writers import format_of, open_writer
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    path.write_text("before")
+
+    def write_and_fail() -> None:
+        with whole_file(path) as partial:
+            partial.write_text("half")
+            assert path.read_text() == "before"
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["result"]
+    assert path.read_text() == "before"
+    with whole_file(path) as partial:
+        partial.write_text("after")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["result"]
+    assert path.read_text() == "after"
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a directory"), whole_file(tmp_path):
+        pass
+    with pytest.raises(OutputError, match="it is a file"):
+        make_folder(tmp_path / "file")
+    with pytest.raises(OutputError, match=r"cannot make the directory .*below: Not a directory"):
+        make_folder(tmp_path / "file" / "below")
+    missing = tmp_path / "missing" / "result"
+    with pytest.raises(OutputError, match=rf"cannot write {missing}: No such file"), whole_file(missing) as partial:
+        partial.touch()
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 5, 4), np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_png_folder_holds_the_pixels_by_index(tmp_path: Path, channels: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, channels, 5, 4), np.uint8)
+    with open_writer(tmp_path / "out", "png", 3, (channels, 5, 4)) as writer:
+        writer.write(7, images[:2])
+        writer.write(9, images[2:])
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["000000007.png", "000000008.png", "000000009.png"]
+    for name, image in zip(names, images, strict=True):
+        with Image.open(tmp_path / "out" / name) as picture:
+            np.testing.assert_array_equal(np.atleast_3d(np.asarray(picture)), image.transpose(1, 2, 0))
+
+
+def test_an_npy_file_is_streamed_and_read_back(tmp_path: Path) -> None:
+    with open_writer(tmp_path / "a.npy", "npy", 5, (3, 5, 4)) as writer:
+        writer.write(0, IMAGES[:2])
+        assert not (tmp_path / "a.npy").exists()
+        writer.write(2, IMAGES[2:])
+    found = np.load(tmp_path / "a.npy")
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, IMAGES)
+
+
+def test_an_npy_file_that_failed_leaves_nothing(tmp_path: Path) -> None:
+    def write_and_fail() -> None:
+        with open_writer(tmp_path / "a.npy", "npy", 5, (3, 5, 4)) as writer:
+            writer.write(0, IMAGES[:2])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("format", "name"), [("png", "out"), ("npy", "a.npy")])
+def test_what_is_there_is_kept_unless_asked(tmp_path: Path, format: str, name: str) -> None:
+    def write(level: int, overwrite: bool) -> None:
+        with open_writer(tmp_path / name, format, 1, (1, 2, 2), overwrite) as writer:
+            writer.write(0, np.full((1, 1, 2, 2), level, np.uint8))
+
+    write(1, overwrite=False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match=r"already holds something; .*--overwrite"):
+        write(2, overwrite=False)
+    assert {path: path.read_bytes() for path in before} == before
+    write(2, overwrite=True)
+    assert all(path.read_bytes() != content for path, content in before.items())
+
+
+def test_the_format_follows_the_name() -> None:
+    assert [format_of(Path(name)) for name in ("a.npy", "out", "out.d/x")] == ["npy", "png", "png"]
+    with pytest.raises(UsageError, match="names one picture"), open_writer(Path("a.png"), "png", 1, (1, 2, 2)):
+        pass
+
+
+def test_latents_survive_every_kind_of_file(tmp_path: Path) -> None:
+    mean, log_var = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
+    for name in ("z.npy", "z.csv"):
+        write_latents(tmp_path / name, mean, log_var)
+        np.testing.assert_array_equal(read_latents(str(tmp_path / name), stdin=None), mean)
+    write_latents(tmp_path / "z.npz", mean, log_var)
+    with np.load(tmp_path / "z.npz") as both:
+        np.testing.assert_array_equal(both["mean"], mean)
+        np.testing.assert_array_equal(both["log_var"], log_var)
+    with (tmp_path / "z.csv").open() as stream:
+        np.testing.assert_array_equal(read_latents("-", stream), mean)
+    assert to_csv(np.array([[0.1, -2]], np.float32)) == "0.1,-2.0\n"
+    np.testing.assert_array_equal(read_latents("-1.0,2,0.5", stdin=None), np.array([[-1, 2, 0.5]], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "shape"), ("1,2\n3\n", "cannot read latents"), ("a,b\n", "cannot read latents"), ("\n\n", "shape")],
+)
+def test_files_without_latents_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "z.csv").write_text(text)
+    with pytest.raises(DataError, match=message) as raised:
+        read_latents(str(tmp_path / "z.csv"), stdin=None)
+    assert str(tmp_path / "z.csv") in str(raised.value)
+
+
+def test_text_that_is_neither_a_file_nor_numbers_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"'1,two' is neither a file nor numbers between commas"):
+        read_latents("1,two", stdin=None)
+    with pytest.raises(UsageError, match=r"z\.txt does not end as a file of latents does; use one of \.npy"):
+        write_latents(Path("z.txt"), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".apng"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_animation_has_every_frame_for_its_time(tmp_path: Path, suffix: str, channels: int) -> None:
+    levels = np.array([10, 200, 90], np.uint8)
+    images = np.broadcast_to(levels[:, None, None, None], (3, channels, 8, 6))
+    path = tmp_path / f"a{suffix}"
+    save_animation(to_frames(images), path, fps=20)
+    with Image.open(path) as animation:
+        assert animation.n_frames == 3
+        assert animation.size == (6, 8)
+        assert animation.info.get("loop") == 0
+        for number, level in enumerate(levels):
+            animation.seek(number)
+            animation.load()
+            assert animation.info["duration"] == 50
+            assert animation.convert("RGB").getpixel((3, 4)) == (level, level, level)
+
+
+def test_captions_stand_above_the_pictures() -> None:
+    black = np.zeros((2, 1, 224, 224), np.uint8)
+    plain, captioned = to_frames(black), to_frames(black, ["z[7] = -2.40", "z[7] = +1.00"])
+    assert captioned[0].height > plain[0].height == 224
+    strip = captioned[0].height - 224
+    assert captioned[0].crop((0, strip, 224, strip + 224)).tobytes() == plain[0].tobytes()
+    assert captioned[0].crop((0, 0, 224, strip)).tobytes() != captioned[1].crop((0, 0, 224, strip)).tobytes()
+
+
+def test_an_unknown_animation_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.bmp has no suffix of an animation; use one of \.gif"):
+        save_animation(to_frames(IMAGES), tmp_path / "a.bmp", fps=10)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"a/b/cpu.max": "150000 100000", "a/cpu.max": "max 100000", "cpu.max": "900000 100000"}, 1),
+        ({"a/b/cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "400000 100000"}, 4),
+        ({"a/b/cpu.max": "max 100000"}, 16),
+        ({"cpu/a/b/cpu.cfs_quota_us": "300000", "cpu/a/b/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/a/b/cpu.cfs_quota_us": "-1", "cpu/a/b/cpu.cfs_period_us": "100000"}, 16),
+        ({}, 16),
+    ],
+)
+def test_a_cgroup_quota_limits_the_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    version1 = any(name.startswith("cpu/") for name in files)
+    (tmp_path / "membership").write_text("4:cpu,cpuacct:/a/b\n3:memory:/c\n" if version1 else "0::/a/b\n")
+    monkeypatch.setattr("vae_gen.cpus.CGROUPS", tmp_path)
+    monkeypatch.setattr("vae_gen.cpus.MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
+    assert usable_cpus() == expected

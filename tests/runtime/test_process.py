@@ -1,0 +1,107 @@
+"""What only a process of its own can show."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+VAE_GEN = [sys.executable, "-m", "vae_gen"]
+
+
+def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [*VAE_GEN, *arguments] if code is None else [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_help_and_version_load_neither_numpy_nor_onnxruntime() -> None:
+    for argument in ("--help", "--version"):
+        command = [sys.executable, "-X", "importtime", "-m", "vae_gen", argument]
+        loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        modules = {line.rpartition("|")[2].strip() for line in loaded.splitlines() if line.startswith("import time:")}
+        assert "vae_gen.cli" in modules
+        assert not {"numpy", "onnxruntime", "PIL", "torch", "onnx"} & modules
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert re.fullmatch(r"vae-gen \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+def test_no_command_shows_the_help_and_fails() -> None:
+    found = run()
+    assert found.returncode == 2
+    assert "Commands:" in found.stderr
+
+
+@pytest.mark.parametrize("command", [["train"], ["export", "run", "--out", "out"]])
+def test_train_and_export_say_what_to_install_where_torch_is_missing(command: list[str], tmp_path: Path) -> None:
+    block = "import sys; sys.modules['torch'] = None; from vae_gen.cli import main; sys.exit(main(sys.argv[1:]))"
+    found = run(*command, code=block)
+    assert found.returncode == 1
+    assert "torch" in found.stderr
+    assert "pip install 'vae-gen[train]'" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_sampling_needs_no_training_package(tmp_path: Path) -> None:
+    names = ["torch", "onnx", "onnxscript", "matplotlib", "tqdm", "pooch", "safetensors", "vae_gen_train"]
+    block = f"import sys; sys.modules.update(dict.fromkeys({names})); from vae_gen.cli import main; "
+    found = run("sample", "--n", "100", "--out", str(tmp_path / "out"), code=block + "sys.exit(main(sys.argv[1:]))")
+    assert found.returncode == 0, found.stderr
+    contents = {path.read_bytes() for path in (tmp_path / "out").glob("*.png")}
+    assert len(contents) == 100
+
+
+def test_onnxruntime_is_told_not_to_report_usage() -> None:
+    code = "import vae_gen, os; vae_gen.load; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    assert run(code=code).stdout == "1\n"
+
+
+def test_a_closed_pipe_ends_the_command_quietly(tmp_path: Path) -> None:
+    # More text than a pipe holds, to a reader that takes one line.
+    found = subprocess.run(
+        f"{sys.executable} -m vae_gen sample --n 3000 --out a.npy -q && "
+        f"{sys.executable} -c \"import numpy as np; np.save('a.npy', np.load('a.npy'))\" && "
+        f"{sys.executable} -m vae_gen encode a.npy | head -n 1",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert len(found.stdout.splitlines()) == 1
+    assert found.stderr == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+def test_ctrl_c_exits_130_and_leaves_no_partial_file(tmp_path: Path) -> None:
+    command = [*VAE_GEN, "sample", "--n", "100000000", "--out", "a.npy", "--seed", "1"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 30
+        while not any(path.stat().st_size > 100_000 for path in tmp_path.iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Interrupted" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [*VAE_GEN, "models"], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert found.returncode == 1
+    assert "No space left on device" in found.stderr
+    assert "Traceback" not in found.stderr
