@@ -10,8 +10,8 @@ from vae_gen.errors import MissingExtraError
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle's directory.")
+@click.argument("run", type=options.PathType())
+@click.option("--out", type=options.PathType(), required=True, help="The bundle's directory.")
 @click.option("--name", help="What the model calls itself. Default: as the directory is called.")
 @click.option("--licence", default="unspecified", show_default=True, help="The licence that the model comes under.")
 @click.option("--fold/--no-fold", default=True, help="Merge chains of affine layers where that is cheaper.")

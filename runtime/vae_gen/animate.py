@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vae_gen.errors import UsageError
+from vae_gen.errors import OutputError, UsageError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.images import ByteImages, to_pillow
 
@@ -25,18 +27,17 @@ def save_animation(frames: list[Image.Image], path: Path, fps: float) -> None:
     Raises UsageError for another suffix, OutputError if `path` cannot be written.
     """
     check_format(path)
+    kind = FORMATS[path.suffix.lower()]
+    milliseconds = round(100 / fps) * 10 if kind == "GIF" else round(1000 / fps)  # a GIF counts hundredths
+    lossless = {"lossless": True} if kind == "WEBP" else {}
     make_folder(path.parent)
     with whole_file(path) as partial:
         first, *others = frames
-        first.save(
-            partial,
-            FORMATS[path.suffix.lower()],
-            save_all=True,
-            append_images=others,
-            duration=round(1000 / fps),
-            loop=0,
-            **({"lossless": True} if path.suffix.lower() == ".webp" else {}),
-        )
+        try:
+            first.save(partial, kind, save_all=True, append_images=others, duration=milliseconds, loop=0, **lossless)
+        except (ValueError, RuntimeError, OverflowError, struct.error) as error:
+            size = f"{first.width}x{first.height}"
+            raise OutputError(f"cannot write frames of {size} as {kind}: {error}; try a smaller --scale") from error
 
 
 def to_frames(images: ByteImages, captions: list[str] | None = None) -> list[Image.Image]:
@@ -51,7 +52,8 @@ def _with_caption(frame: Image.Image, text: str) -> Image.Image:
     size = max(10, min(20, frame.width // 12))
     font = ImageFont.load_default(size)
     strip = size + size // 2
-    captioned = Image.new(frame.mode, (frame.width, frame.height + strip), "white")
-    captioned.paste(frame, (0, strip))
-    ImageDraw.Draw(captioned).text((frame.width / 2, strip / 2), text, fill="black", font=font, anchor="mm")
+    width = max(frame.width, math.ceil(font.getlength(text)) + 4)
+    captioned = Image.new(frame.mode, (width, frame.height + strip), "white")
+    captioned.paste(frame, ((width - frame.width) // 2, strip))
+    ImageDraw.Draw(captioned).text((width / 2, strip / 2), text, fill="black", font=font, anchor="mm")
     return captioned

@@ -29,8 +29,11 @@ def find(model: str | Path) -> Path:
     if str(model) in shipped():
         return shipped()[str(model)]
     path = Path(model)
-    if path.is_dir() or path.is_file():
-        return path
+    try:
+        if str(model) and path.exists():
+            return path
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
     known = ", ".join(shipped()) or "none"
     raise BundleError(
         f"there is no model {str(model)!r}: it is neither the name of a shipped model ({known}) "

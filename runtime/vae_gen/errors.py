@@ -28,6 +28,12 @@ class OutputError(VaeGenError):
     """A result cannot be written where it was asked for."""
 
 
+class StoppedError(VaeGenError):
+    """Someone asked a long job to stop; what it had done is saved."""
+
+    exit_code = 130  # 128 + SIGINT, as shells count
+
+
 class MissingExtraError(VaeGenError):
     """A command needs packages that a plain `pip install vae-gen` does not bring."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vae_gen.errors import OutputError
@@ -14,18 +14,26 @@ from vae_gen.errors import OutputError
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it becomes `path` if the block succeeds and vanishes if not.
 
-    Raises OutputError, naming `path` and the cause, when anything cannot be written.
+    A link is written through. Raises OutputError, naming `path` and the cause, when anything cannot be
+    written, or when `path` is there but is no regular file.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        if path.is_dir():
+        target = path.resolve()
+        if target.is_dir():
             raise OutputError(f"cannot write {path}: it is a directory; give the name of a file")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"cannot write {path}: it is a device or a pipe; give the name of a regular file")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    partial = target.with_name(f".{target.name[:32]}.{os.getpid()}.partial")
+    try:
         yield partial
-        partial.replace(path)
+        partial.replace(target)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
+        with suppress(OSError):
+            partial.unlink()
 
 
 def make_folder(path: Path) -> None:

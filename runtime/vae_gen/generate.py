@@ -8,7 +8,7 @@ import numpy as np
 
 from vae_gen.errors import UsageError
 from vae_gen.images import to_uint8
-from vae_gen.latents import Latents, draw
+from vae_gen.latents import Latents, check_range, draw
 from vae_gen.model import Model
 from vae_gen.writers import Writer
 
@@ -20,15 +20,16 @@ def drawn(
 ) -> Iterator[Latents]:
     """The latents of images start ... start + count - 1 of `seed`, in chunks of `batch_size`.
 
-    Raises UsageError if a value is out of range.
+    Raises UsageError, before anything is drawn, if a value is out of range.
     """
     if count < 1:
         raise UsageError(f"n is {count}; it must be at least 1")
-    if not (np.isfinite(temperature) and temperature >= 0):
-        raise UsageError(f"temperature is {temperature}; it must be a number of at least 0")
-    for first in range(start, start + count, batch_size):
-        size = min(batch_size, start + count - first)
-        yield draw(seed, first, size, latent_dim) * np.float32(temperature)
+    check_range(seed, start, count)
+    firsts = range(start, start + count, batch_size)
+    sizes = (min(batch_size, start + count - first) for first in firsts)
+    return (
+        draw(seed, first, size, latent_dim) * np.float32(temperature) for first, size in zip(firsts, sizes, strict=True)
+    )
 
 
 def chunks(z: Latents, batch_size: int = BATCH_SIZE) -> Iterator[Latents]:

@@ -24,10 +24,14 @@ GZIP_MAGIC = b"\x1f\x8b"
 def read_idx_bytes(path: Path) -> bytes:
     """The file's content, uncompressed if it is a gzip file. Raises DataError."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
+        return unpack(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
+
+
+def unpack(content: bytes) -> bytes:
+    """`content`, uncompressed if it is that of a gzip file. Raises OSError, EOFError or zlib.error if damaged."""
+    return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
 
 
 def parse_idx(content: bytes, source: str, dimensions: int) -> npt.NDArray[np.uint8]:

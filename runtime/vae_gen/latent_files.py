@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+import numpy.typing as npt
 
 from vae_gen.errors import DataError, UsageError
 from vae_gen.files import make_folder, whole_file
@@ -14,38 +15,63 @@ from vae_gen.latents import Latents
 WRITTEN = (".npy", ".npz", ".csv")
 
 
-def parse_latents(text: str) -> Latents:
-    """One point typed as numbers between commas: "-1.0,1.0,0.5" -> float32 [1, 3]. Raises UsageError."""
-    try:
-        return np.array([[float(number) for number in text.split(",")]], np.float32)
-    except ValueError as error:
-        raise UsageError(
-            f"{text!r} is neither a file nor numbers between commas, such as 0.5,-1,2; - reads lines of them from stdin"
-        ) from error
+def read_latents(source: str, stdin: TextIO) -> npt.NDArray[np.float64]:
+    """Latents [n, latent_dim]: typed numbers ("-1.0,1.0,0.5"), - for lines of them on stdin, or a file.
 
-
-def read_latents(source: str, stdin: TextIO) -> Latents:
-    """Latents [n, latent_dim] from a .npy file, a file of lines of numbers between commas, - or typed numbers.
-
-    Raises DataError if the file cannot be read, UsageError if `source` is neither a file nor numbers.
+    A file is .npy, .npz (its array `mean`), or text with a line of numbers between commas for each point.
+    Raises DataError if it cannot be read, UsageError if `source` is neither a file nor numbers.
     """
-    if source != "-" and not Path(source).is_file():
-        return parse_latents(source)
-    name = "stdin" if source == "-" else source
+    if source == "-":
+        return _parse_lines(stdin.read(), "stdin")
     try:
-        if source.endswith(".npy"):
-            latents = np.load(source, allow_pickle=False)
-        else:
-            text = stdin.read() if source == "-" else Path(source).read_text("utf-8")
-            rows = [line.split(",") for line in text.splitlines() if line.strip()]
-            latents = np.array([[float(number) for number in row] for row in rows])
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"cannot read latents from {name}: {error}") from error
-    if latents.ndim != 2 or not latents.size or not np.issubdtype(latents.dtype, np.floating):
-        raise DataError(
-            f"{name} holds an array of {latents.dtype} with shape {latents.shape}; latents are floats [n, latent_dim]"
-        )
-    return np.asarray(latents, np.float32)
+        return np.array([_parse_line(source)])
+    except ValueError:
+        pass
+    try:
+        path = Path(source)
+        if not path.exists() or path.is_dir():
+            raise UsageError(
+                f"{source!r} is neither a file nor numbers between commas, such as 0.5,-1,2; - reads lines from stdin"
+            )
+        return _read_file(path)
+    except (OSError, EOFError, ValueError, KeyError, MemoryError, SyntaxError, TypeError) as error:
+        raise DataError(f"cannot read latents from {source}: {error}") from error
+
+
+def _read_file(path: Path) -> npt.NDArray[np.float64]:
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            latents = arrays["mean"]
+    elif suffix == ".npy":
+        with path.open("rb") as file:
+            latents = np.lib.format.read_array(file, allow_pickle=False)
+    else:
+        return _parse_lines(path.read_text("utf-8"), str(path))
+    if latents.ndim != 2 or latents.dtype.kind not in "iuf" or not latents.size:
+        shape = list(latents.shape)
+        raise DataError(f"{path} holds {latents.dtype} numbers of shape {shape}; latents are floats [n, latent_dim]")
+    return np.asarray(latents, np.float64)
+
+
+def _parse_lines(text: str, source: str) -> npt.NDArray[np.float64]:
+    rows: list[list[float]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(_parse_line(line))
+        except ValueError as error:
+            raise DataError(f"line {number} of {source} is not numbers between commas: {error}") from error
+        if len(rows[-1]) != len(rows[0]):
+            raise DataError(f"line {number} of {source} has {len(rows[-1])} numbers, the first has {len(rows[0])}")
+    if not rows:
+        raise DataError(f"{source} holds no latents")
+    return np.array(rows)
+
+
+def _parse_line(line: str) -> list[float]:
+    return [float(number) for number in line.split(",")]
 
 
 def to_csv(latents: Latents) -> str:

@@ -32,15 +32,23 @@ def fresh_seed() -> int:
     return secrets.randbelow(2**32)
 
 
+def check_range(seed: int, start: int, count: int) -> None:
+    """Raise UsageError unless `seed` is in 0 ... 2^64 - 1 and start ... start + count - 1 in 0 ... 2^63 - 1."""
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"seed is {seed}; it must be between 0 and 2**64 - 1")
+    if count < 0:
+        raise UsageError(f"{count} images are asked for; it must be at least 0")
+    if start < 0 or start + count - 1 > MAX_INDEX:
+        raise UsageError(f"images from {start} on are asked for, {count} of them; indices run from 0 to 2**63 - 1")
+
+
 def draw(seed: int, start: int, count: int, latent_dim: int) -> Latents:
     """The latents of images start ... start + count - 1 of `seed`: float32 [count, latent_dim], N(0, 1).
 
     Raises UsageError if `seed` is not in 0 ... 2^64 - 1 or an index not in 0 ... 2^63 - 1.
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"seed is {seed}; it must be between 0 and 2**64 - 1")
-    if start < 0 or count < 0 or start + count > MAX_INDEX:
-        raise UsageError(f"images {start} to {start + count} are asked for; indices run from 0 to 2**63 - 1")
+    seed, start, count = int(seed), int(start), int(count)  # numpy's integers would overflow
+    check_range(seed, start, count)
     counters = math.ceil(latent_dim / WORDS_PER_COUNTER)
     generator = np.random.Philox(key=seed, counter=start * counters)  # numpy adds 1 before it makes a block
     words = generator.random_raw(count * counters * WORDS_PER_COUNTER)

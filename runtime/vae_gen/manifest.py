@@ -44,12 +44,21 @@ class Description:
     def __post_init__(self) -> None:
         if self.latent_dim < 1:
             raise BundleError(f"latent_dim is {self.latent_dim}; a model has at least one latent")
+        sizes = [*self.image_shape, self.latent_dim]
+        if any(type(size) is not int for size in sizes):
+            raise BundleError(f"image_shape is {self.image_shape}; its sizes must be whole numbers")
         if len(self.image_shape) != 3 or min(self.image_shape) < 1 or self.image_shape[0] not in COLOR_MODES:
             raise BundleError(f"image_shape is {self.image_shape}; it must be (1, 3 or 4 channels, height, width)")
         for name in ("latent_mean", "latent_std", "latent_kl"):
             values = getattr(self, name)
-            if len(values) not in (0, self.latent_dim) or not all(math.isfinite(value) for value in values):
+            if len(values) not in (0, self.latent_dim) or not all(abs(value) < math.inf for value in values):
                 raise BundleError(f"{name} is {values}; it must have one finite number for each latent, or none")
+
+        if self.prior != STANDARD_NORMAL or self.value_range != (0, 1):
+            raise BundleError(
+                f"prior is {self.prior!r} and value_range {self.value_range}; "
+                f"this version of vae-gen knows {STANDARD_NORMAL!r} and (0, 1) only"
+            )
 
     @property
     def color_mode(self) -> str:
@@ -109,7 +118,8 @@ class Manifest:
             raise BundleError(f"{directory} is not a bundle: it has no {MANIFEST}")
         try:
             values = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # nothing in it that cannot be shown
+        except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"cannot read {path}: {error}") from error
         if not isinstance(values, dict):
             raise BundleError(f"{path} is no manifest: it holds no JSON object")
@@ -142,7 +152,7 @@ def _fields(cls: type) -> list[str]:
 
 
 def _check_schema(found: object, source: str) -> None:
-    if found != SCHEMA:
+    if type(found) is not int or found != SCHEMA:
         raise BundleError(
             f"{source} has schema version {found!r}; this version of vae-gen reads version {SCHEMA}: "
             "update vae-gen, or export the model again"
@@ -169,6 +179,8 @@ def _check_fields(cls: type, values: dict[str, Any], source: str) -> None:
         raise BundleError(f"{source} is not valid: {', '.join(problems)}")
     for name, kind in fields.items():
         value = values[name]
-        is_number_list = kind != "tuple" or all(type(item) in (int, float) for item in value)
-        if not isinstance(value, _JSON_TYPES[kind]) or isinstance(value, bool) or not is_number_list:
+        valid = isinstance(value, _JSON_TYPES[kind]) and not isinstance(value, bool)
+        if kind == "tuple":
+            valid = valid and all(type(item) in (int, float) for item in value)
+        if not valid:
             raise BundleError(f"{source} is not valid: {name} is {value!r}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ERRORS_ONLY = 3  # onnxruntime's log severity
 ROWS_PER_RUN = 64
+MAX_TEMPERATURE = 100
 
 
 def load(model: str | Path, threads: int | None = None) -> Model:
@@ -77,7 +78,7 @@ class Model:
         Raises DataError if `z` has another shape or holds a value that is not finite, BundleError if the
         decoder makes one that is not.
         """
-        (images,) = _run(self._decoder, self.check_latents(z))
+        (images,) = _run(self._decoder, self.check_latents(z), [self.image_shape])
         if not np.isfinite(images).all():
             raise BundleError(f"the decoder {self.name} made values that are not finite numbers; the model is broken")
         return images
@@ -85,15 +86,18 @@ class Model:
     def encode(self, images: npt.ArrayLike) -> tuple[Latents, Latents]:
         """Images [n, C, H, W] in [0, 1] -> mean and log-variance of q(z | image), each float32 [n, latent_dim].
 
-        Raises DataError if `images` has another shape or range, BundleError if the model has no encoder.
+        Raises DataError if `images` has another shape or range, BundleError if the model has no encoder or it
+        makes a value that is not finite.
         """
-        rows = np.asarray(images, np.float32)
+        rows = _as_float32(images, "images")
         if rows.ndim != 4 or rows.shape[1:] != self.image_shape:
             expected = ", ".join(map(str, self.image_shape))
             raise DataError(f"the images have shape {rows.shape}; {self.name} needs [n, {expected}]")
         if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
             raise DataError(f"the images hold values from {rows.min()} to {rows.max()}; they must lie in [0, 1]")
-        mean, log_var = _run(self._encoder, rows)
+        mean, log_var = _run(self._encoder, rows, [(self.latent_dim,)] * 2)
+        if not (np.isfinite(mean).all() and np.isfinite(log_var).all()):
+            raise BundleError(f"the encoder {self.name} made values that are not finite numbers; the model is broken")
         return mean, log_var
 
     def sample(self, count: int, seed: int = 0, start: int = 0, temperature: float = 1.0) -> FloatImages:
@@ -102,11 +106,13 @@ class Model:
         Image i of a seed is the same whatever else is made with it. `temperature` scales the latents.
         Raises UsageError if a value is out of range.
         """
+        if not 0 <= temperature <= MAX_TEMPERATURE:
+            raise UsageError(f"temperature is {temperature}; it must be between 0 and {MAX_TEMPERATURE}")
         return self.decode(draw(seed, start, count, self.latent_dim) * np.float32(temperature))
 
     def check_latents(self, z: npt.ArrayLike) -> Latents:
         """`z` as float32 [n, latent_dim]. Raises DataError if it has another shape or a value that is not finite."""
-        latents = np.asarray(z, np.float32)
+        latents = _as_float32(z, "latents")
         if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
             raise DataError(f"the latents have shape {latents.shape}; {self.name} needs [n, {self.latent_dim}]")
         if not np.isfinite(latents).all():
@@ -130,6 +136,7 @@ class Model:
                 f"{path} and {self.directory / DECODER} do not belong together: "
                 f"their bundle ids are {description.bundle_id} and {self.description.bundle_id}"
             )
+        _check_encoder(session, self.description, path)
         return session
 
     def _open(self, path: Path) -> onnxruntime.InferenceSession:
@@ -170,6 +177,23 @@ def _describe_decoder(session: onnxruntime.InferenceSession, path: Path) -> Desc
     return description
 
 
+def _check_encoder(session: onnxruntime.InferenceSession, description: Description, path: Path) -> None:
+    """Raise BundleError unless the graph takes the model's images and gives `mean` and `log_var` of its latents."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    shapes = [tuple(node.shape[1:]) for node in (*inputs, *outputs)]
+    fits = (
+        all(_fits(node, rank) for nodes, rank in ((inputs, 4), (outputs, 2)) for node in nodes)
+        and [node.name for node in outputs] == ["mean", "log_var"]
+        and shapes == [description.image_shape, (description.latent_dim,), (description.latent_dim,)]
+    )
+    if not fits:
+        raise BundleError(
+            f"{path} is no encoder of this model: it must turn images [batch, "
+            f"{', '.join(map(str, description.image_shape))}] into mean and log_var [batch, {description.latent_dim}]; "
+            f"its inputs are {_signature(inputs)}, its outputs {_signature(outputs)}"
+        )
+
+
 def _signature(nodes: list[Any]) -> str:
     """A graph's inputs or outputs for people: z tensor(float) [batch, 8]."""
     return "; ".join(f"{node.name} {node.type} [{', '.join(map(str, node.shape))}]" for node in nodes)
@@ -186,11 +210,34 @@ def _fits(node: Any, rank: int) -> bool:
     )
 
 
-def _run(session: onnxruntime.InferenceSession, rows: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    """All outputs of the graph for all rows, ROWS_PER_RUN at a time."""
+def _as_float32(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):  # too large for a float32 becomes infinite, which is refused
+            return np.asarray(values, np.float64).astype(np.float32)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"the {what} are no array of numbers: {error}") from error
+
+
+def _run(
+    session: onnxruntime.InferenceSession, rows: npt.NDArray[np.float32], shapes: list[tuple[int, ...]]
+) -> list[npt.NDArray[np.float32]]:
+    """All outputs of the graph for all rows, ROWS_PER_RUN at a time; each row of output k has shape shapes[k].
+
+    Raises BundleError if the graph fails or makes another shape than it declares.
+    """
     name = session.get_inputs()[0].name
-    chunks = [session.run(None, {name: chunk}) for chunk in _chunks(rows)]
-    return [np.concatenate(parts)[: len(rows)] for parts in zip(*chunks, strict=True)]
+    expected = [(ROWS_PER_RUN, *shape) for shape in shapes]
+    parts = []
+    for chunk in _chunks(rows):
+        try:
+            outputs = session.run(None, {name: chunk})
+        except Exception as error:  # onnxruntime's own errors have no common class but this
+            raise BundleError(f"the graph cannot be run: {str(error).splitlines()[0]}") from error
+        found = [output.shape for output in outputs]
+        if found != expected:
+            raise BundleError(f"the graph makes arrays of shape {found} where it declares {expected}")
+        parts.append(outputs)
+    return [np.concatenate(pieces)[: len(rows)] for pieces in zip(*parts, strict=True)]
 
 
 def _chunks(rows: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import struct
-import zlib
+import io
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from vae_gen.errors import DataError
-from vae_gen.idx import GZIP_MAGIC, read_idx
+from vae_gen.idx import parse_idx, unpack
 from vae_gen.images import FloatImages, to_float
 from vae_gen.manifest import COLOR_MODES
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 IDX_MAGIC = b"\0\0\x08"
 NPY_MAGIC = b"\x93NUMPY"
-UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,17 @@ def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool =
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
-        if not path.exists():
-            raise DataError(f"there is no file or folder {path}")
-        if not path.is_dir():
+        try:
+            if not path.exists():
+                raise DataError(f"there is no file or folder {path}")
+            entries = sorted(path.iterdir()) if path.is_dir() else None
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        if entries is None:
             yield path
             continue
         suffixes = {*Image.registered_extensions(), ".npy"}
-        found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in suffixes and entry.is_file())
+        found = [entry for entry in entries if entry.suffix.lower() in suffixes and entry.is_file()]
         if not found:
             raise DataError(f"the folder {path} holds no pictures")
         yield from found
@@ -67,32 +69,33 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 
 def _load_file(path: Path, image_shape: ImageShape) -> FloatImages:
     try:
-        with path.open("rb") as file:
-            head = file.read(8)
-        if head.startswith(GZIP_MAGIC):
-            with gzip.open(path) as file:
-                head = file.read(8)
-        if not head:
+        content = unpack(path.read_bytes())
+        if not content:
             raise DataError(f"{path} is empty")
-        if head.startswith(NPY_MAGIC):
-            return _fit_array(np.load(path, allow_pickle=False), image_shape, path)
-        if head.startswith(IDX_MAGIC):
-            return _fit_array(read_idx(path, dimensions=3), image_shape, path)
-        with Image.open(path) as picture:
-            return to_float(fit_picture(picture, image_shape))[None]
-    except (*UNREADABLE, zlib.error) as error:
+        if content.startswith(NPY_MAGIC):
+            array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+            return _fit_array(array, image_shape, path)
+        if content.startswith(IDX_MAGIC):
+            return _fit_array(parse_idx(content, str(path), dimensions=3), image_shape, path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not yet refused
+            with Image.open(io.BytesIO(content)) as picture:
+                return to_float(fit_picture(picture, image_shape))[None]
+    except DataError:
+        raise
+    except Exception as error:  # what a decoder raises on damaged input can be anything
         raise DataError(f"cannot read {path} as a picture, an .npy array or an IDX file: {error}") from error
 
 
 def fit_picture(picture: Image.Image, image_shape: ImageShape) -> npt.NDArray[np.uint8]:
-    """A Pillow picture of any mode and size -> uint8 [C, H, W]. Raises DataError for a mode without a scale."""
+    """A Pillow picture of any mode and size -> uint8 [C, H, W]. Raises ValueError for floating-point pixels."""
     channels, height, width = image_shape
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):  # 16 bits in one of several guises
         values = np.clip(np.asarray(picture, np.int64), 0, 65535)
         picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif picture.mode == "F":
-        raise DataError(f"{getattr(picture, 'filename', 'a picture')} holds floating-point pixels; save it as integers")
+        raise ValueError("its pixels are floating-point numbers, whose range nobody knows; save it with integers")
     if picture.has_transparency_data and channels != 4:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

@@ -6,8 +6,9 @@ with open_writer(out, "png", count=100, image_shape=(1, 28, 28)) as writer:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -19,6 +20,9 @@ from vae_gen.images import ByteImages, to_pillow
 
 FORMATS = ("png", "npy")
 INDEX_DIGITS = 9  # a billion images
+NUMBERED = re.compile(rf"\d{{{INDEX_DIGITS},}}\.png")
+# Names that promise a file; nobody wants a folder that is called so.
+FILE_SUFFIXES = {".gif", ".jpeg", ".jpg", ".npy", ".npz", ".png", ".tar", ".webp", ".zip"}
 
 
 class Writer(Protocol):
@@ -28,7 +32,7 @@ class Writer(Protocol):
 
 def format_of(out: Path) -> str:
     """The format that the name of an output suggests."""
-    return "npy" if out.suffix == ".npy" else "png"
+    return "npy" if out.suffix.lower() == ".npy" else "png"
 
 
 @contextmanager
@@ -38,25 +42,38 @@ def open_writer(
     """A writer for `count` images. What it writes is complete only when the block ends.
 
     png: a folder `out` of files named by index. npy: one file `out`, uint8 [count, C, H, W].
-    Raises OutputError if `out` cannot be written, or already holds something and not `overwrite`.
+    With `overwrite`, the file is replaced, or the numbered pictures in the folder are removed first.
+    Raises UsageError if `out` does not fit the format, OutputError if it cannot be written or already holds
+    something.
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
-    folder = format == "png"
-    if folder and out.suffix.lower() == ".png":
-        raise UsageError(f"{out} names one picture, but the format png writes a folder of them; give a folder's name")
-    taken = any(out.iterdir()) if folder and out.is_dir() else out.is_file() and not folder
-    if taken and not overwrite:
-        raise OutputError(f"{out} already holds something; choose another --out, or give --overwrite")
-    if folder:
-        make_folder(out)
+    open_format = _open_folder if format == "png" else _open_npy
+    with open_format(out, count, image_shape, overwrite) as writer:
+        yield writer
+
+
+@contextmanager
+def _open_folder(out: Path, _count: int, _image_shape: tuple[int, int, int], overwrite: bool) -> Iterator[Writer]:
+    if out.suffix.lower() in FILE_SUFFIXES:
+        raise UsageError(f"{out} names a file, but the format png writes a folder of pictures; give a folder's name")
+    try:
+        there = list(out.iterdir()) if out.is_dir() else []
+        if there and not overwrite:
+            raise OutputError(f"{out} already holds something; choose another --out, or give --overwrite")
+        for path in there:
+            if NUMBERED.fullmatch(path.name):
+                path.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {out}: {error.strerror or error}") from error
+    make_folder(out)
+    try:
         yield PngFolder(out)
-    else:
-        make_folder(out.parent)
-        with whole_file(out) as partial, partial.open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (count, *image_shape)}
-            np.lib.format.write_array_header_1_0(file, header)
-            yield NpyFile(file)
+    except BaseException:
+        with suppress(OSError):  # a folder that got nothing is not left behind
+            if not there:
+                out.rmdir()
+        raise
 
 
 class PngFolder:
@@ -69,6 +86,21 @@ class PngFolder:
         for index, image in enumerate(images, first):
             with whole_file(self._folder / f"{index:0{INDEX_DIGITS}d}.png") as partial:
                 to_pillow(image).save(partial, "PNG")
+
+
+@contextmanager
+def _open_npy(out: Path, count: int, image_shape: tuple[int, int, int], overwrite: bool) -> Iterator[Writer]:
+    try:
+        taken = out.is_symlink() or out.is_file()
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+    if taken and not overwrite:
+        raise OutputError(f"{out} is there already; choose another --out, or give --overwrite")
+    make_folder(out.parent)
+    with whole_file(out) as partial, partial.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *image_shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield NpyFile(file)
 
 
 class NpyFile:

@@ -118,12 +118,22 @@ def generate() -> dict[str, bytes]:
         {"shape": np.array([-1, 1, 1, LATENTS], np.int64)},
     )
     flat = model([helper.make_node("Sigmoid", ["z"], ["image"])], [value("z", "b", 3)], [value("image", "b", 3)], {})
+    half = model(  # declares a row of 4 values for a row of 4; makes rows of 8, half as many
+        [
+            helper.make_node("Concat", ["z", "z"], ["twice"], axis=1),
+            helper.make_node("Reshape", ["twice", "shape"], ["image"]),
+        ],
+        [value("z", "batch", 4)],
+        [value("image", "rows", 1, 4, 4)],
+        {"shape": np.array([-1, 1, 4, 4], np.int64)},
+    )
     foreign = {
         "plain": decoder(metadata=False),
         "two-inputs": two_inputs,
         "flat-output": flat,
         "fixed-batch": decoder(batch=2, metadata=False),
         "two-channels": decoder(shape=(2, 5, 4), metadata=False),
+        "other-rows": half,
         "not-finite": decoder(metadata=False, scale=float("nan")),
     }
     files = {f"tiny/{name}": content for name, content in pair.items()}

@@ -97,8 +97,11 @@ def test_sample_overwrites_only_when_asked(capsys: pytest.CaptureFixture[str]) -
     assert main([*arguments, "--seed", "2"]) == 1
     assert "out already holds something; choose another --out, or give --overwrite" in capsys.readouterr().err
     assert Path("out/000000000.png").read_bytes() == before
+    Path("out/notes.txt").write_text("kept")
+    Path("out/000000007.png").write_text("of an earlier run")
     run(*arguments, "--seed", 2, "--overwrite")
     assert Path("out/000000000.png").read_bytes() != before
+    assert sorted(path.name for path in Path("out").iterdir()) == ["000000000.png", "notes.txt"]
 
 
 # decode and encode
@@ -308,19 +311,35 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["sample", "--n", "many"], 2, "'many' is not a valid integer"),
         (["sample", "--seed", "-1"], 2, "seed is -1; it must be between 0 and 2**64 - 1"),
         (["sample", "--start", "-1"], 2, "indices run from 0"),
-        (["sample", "--temperature", "nan"], 2, "temperature is nan"),
-        (["sample", "--batch-size", "0"], 2, "0 is not in the range x>=1"),
+        (["sample", "--temperature", "nan"], 2, "nan is not in the range 0<=x<=100"),
+        (["sample", "--temperature", "1e300"], 2, "is not in the range 0<=x<=100"),
+        (["sample", "--start", str(2**63 - 1), "--n", "2"], 2, "indices run from 0 to 2**63 - 1"),
+        (["sample", "--out", "out.tar"], 2, "out.tar names a file, but the format png writes a folder"),
+        (["sample", "--out", ""], 2, "an empty path"),
+        (["sample", "--format", "npy", "--out", "."], 1, "cannot write .: it is a directory"),
+        (["sample", "--model", ""], 1, "there is no model ''"),
+        (["sample", "--model", "a" * 300], 1, "File name too long"),
+        (["encode", "a" * 300], 1, "File name too long"),
+        (["encode", "file", "--out", "file"], 2, "does not end as a file of latents"),
+        (["reconstruct", "x.png", "--out", "./x.png"], 2, "would replace a picture that is read"),
+        (["encode", "x.npy", "--out", "x.npy"], 2, "would replace a picture that is read"),
+        (["traverse", "--picture", "x.png", "--out", "x.png"], 2, "would replace a picture that is read"),
+        (["traverse", "--from", "nan"], 2, "nan is not in the range -100<=x<=100"),
+        (["traverse", "--fps", "nan"], 2, "nan is not in the range 1<=x<=50"),
+        (["decode", "--z", "file"], 1, "file holds no latents"),
+        (["decode", "--z", "1e39,0,0,0,0,0,0,0"], 1, "not finite"),
+        (["sample", "--batch-size", "0"], 2, "0 is not in the range 1<=x<=1000000"),
         (["sample", "--surprise"], 2, "No such option"),
         (["sample", "--out", "file"], 1, "cannot write to file: it is a file; give the name of a directory"),
         (["sample", "--out", "file/below"], 1, "cannot make the directory file/below: Not a directory"),
-        (["sample", "--out", "x.png"], 2, "x.png names one picture"),
+        (["sample", "--out", "x.png"], 2, "x.png names a file"),
         (["sample", "--out", "folder", "--format", "npy"], 1, "cannot write folder: it is a directory"),
         (["traverse", "--dim", "8"], 2, "dim is 8; the model has 8 latents, numbered 0 to 7"),
         (["traverse", "--dim", "-1"], 2, "dim is -1; the model has 8 latents"),
         (["traverse", "--out", "x.bmp"], 2, "x.bmp has no suffix of an animation"),
         (["traverse", "--z", "1,2"], 1, "shape (1, 2); notebook needs [n, 8]"),
         (["traverse", "--seed", "1", "--z", "1"], 2, "give one of them"),
-        (["traverse", "--frames", "1"], 2, "1 is not in the range x>=2"),
+        (["traverse", "--frames", "1"], 2, "1 is not in the range 2<=x<=10000"),
         (["decode", "--z", "1,2,x"], 2, "'1,2,x' is neither a file nor numbers between commas"),
         (["decode"], 2, "Missing option '--z'"),
         (["encode", "file"], 1, "file is empty"),

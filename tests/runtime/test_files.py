@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,32 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "missing" / "result"
     with pytest.raises(OutputError, match=rf"cannot write {missing}: No such file"), whole_file(missing) as partial:
         partial.touch()
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npy")
+    with pytest.raises(OutputError, match="is a device or a pipe"), whole_file(tmp_path / "pipe.npy"):
+        pass
+    assert (tmp_path / "pipe.npy").is_fifo()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with whole_file(tmp_path / "link") as partial:
+        partial.write_text("through the link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "through the link"
+
+
+def test_a_folder_that_got_nothing_is_not_left_behind(tmp_path: Path) -> None:
+    def fail(out: Path) -> None:
+        with open_writer(out, "png", 1, (1, 2, 2), overwrite=True):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "new")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/notes.txt").touch()
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "old")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["notes.txt", "old"]
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 5, 4), np.uint8)
@@ -91,7 +118,7 @@ def test_what_is_there_is_kept_unless_asked(tmp_path: Path, format: str, name: s
 
     write(1, overwrite=False)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(OutputError, match=r"already holds something; .*--overwrite"):
+    with pytest.raises(OutputError, match=r"(already holds something|is there already); .*--overwrite"):
         write(2, overwrite=False)
     assert {path: path.read_bytes() for path in before} == before
     write(2, overwrite=True)
@@ -99,8 +126,8 @@ def test_what_is_there_is_kept_unless_asked(tmp_path: Path, format: str, name: s
 
 
 def test_the_format_follows_the_name() -> None:
-    assert [format_of(Path(name)) for name in ("a.npy", "out", "out.d/x")] == ["npy", "png", "png"]
-    with pytest.raises(UsageError, match="names one picture"), open_writer(Path("a.png"), "png", 1, (1, 2, 2)):
+    assert [format_of(Path(name)) for name in ("a.npy", "A.NPY", "out", "run.1/x")] == ["npy", "npy", "png", "png"]
+    with pytest.raises(UsageError, match="names a file"), open_writer(Path("a.png"), "png", 1, (1, 2, 2)):
         pass
 
 
@@ -108,20 +135,28 @@ def test_latents_survive_every_kind_of_file(tmp_path: Path) -> None:
     mean, log_var = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
     for name in ("z.npy", "z.csv"):
         write_latents(tmp_path / name, mean, log_var)
-        np.testing.assert_array_equal(read_latents(str(tmp_path / name), stdin=None), mean)
+        np.testing.assert_array_equal(read_latents(str(tmp_path / name), stdin=None).astype(np.float32), mean)
     write_latents(tmp_path / "z.npz", mean, log_var)
     with np.load(tmp_path / "z.npz") as both:
         np.testing.assert_array_equal(both["mean"], mean)
         np.testing.assert_array_equal(both["log_var"], log_var)
     with (tmp_path / "z.csv").open() as stream:
-        np.testing.assert_array_equal(read_latents("-", stream), mean)
+        np.testing.assert_array_equal(read_latents("-", stream).astype(np.float32), mean)
     assert to_csv(np.array([[0.1, -2]], np.float32)) == "0.1,-2.0\n"
+    np.testing.assert_array_equal(read_latents(str(tmp_path / "z.npz"), stdin=None), mean)
     np.testing.assert_array_equal(read_latents("-1.0,2,0.5", stdin=None), np.array([[-1, 2, 0.5]], np.float32))
+    long = ",".join(["-0.12345678"] * 100)  # longer than a file's name may be
+    np.testing.assert_array_equal(read_latents(long, stdin=None), np.full((1, 100), -0.12345678))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "shape"), ("1,2\n3\n", "cannot read latents"), ("a,b\n", "cannot read latents"), ("\n\n", "shape")],
+    [
+        ("", "holds no latents"),
+        ("1,2\n3\n", "line 2 of .* has 1 numbers, the first has 2"),
+        ("1,2\n\na,b\n", "line 3 of .* is not numbers between commas"),
+        ("\n\n", "holds no latents"),
+    ],
 )
 def test_files_without_latents_are_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "z.csv").write_text(text)
@@ -162,6 +197,27 @@ def test_captions_stand_above_the_pictures() -> None:
     strip = captioned[0].height - 224
     assert captioned[0].crop((0, strip, 224, strip + 224)).tobytes() == plain[0].tobytes()
     assert captioned[0].crop((0, 0, 224, strip)).tobytes() != captioned[1].crop((0, 0, 224, strip)).tobytes()
+
+
+def test_a_caption_is_never_cut_off() -> None:
+    small, large = (to_frames(np.zeros((1, 1, size, size), np.uint8), ["z[7] = -2.40"])[0] for size in (28, 224))
+    assert small.width > 28
+    strip = np.asarray(small)[: small.height - 28]
+    assert (strip[:, [0, -1]] == 255).all()
+    assert large.width == 224
+
+
+@pytest.mark.parametrize(("fps", "milliseconds"), [(50, 20), (30, 30), (24, 40), (10, 100)])
+def test_a_gif_counts_in_hundredths_of_a_second(tmp_path: Path, fps: float, milliseconds: int) -> None:
+    save_animation(to_frames(IMAGES), tmp_path / "a.gif", fps)
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.info["duration"] == milliseconds
+
+
+def test_frames_too_large_for_their_format_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write frames of 20000x1 as WEBP: .*smaller --scale"):
+        save_animation(to_frames(np.zeros((2, 1, 1, 20_000), np.uint8)), tmp_path / "a.webp", fps=10)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_animation_format_is_refused(tmp_path: Path) -> None:

@@ -89,10 +89,17 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
         draw(seed, 0, 1, 8)
 
 
-@pytest.mark.parametrize(("start", "count"), [(-1, 1), (2**63, 1), (0, -1)])
+@pytest.mark.parametrize(("start", "count"), [(-1, 1), (2**63, 1), (2**63 - 1, 2)])
 def test_an_index_out_of_range_is_refused(start: int, count: int) -> None:
     with pytest.raises(UsageError, match="indices run from 0"):
         draw(0, start, count, 8)
+    with pytest.raises(UsageError, match="-1 images are asked for"):
+        draw(0, 0, -1, 8)
+
+
+def test_the_last_index_can_be_drawn() -> None:
+    expected = np.array([reference(1, 2**63 - 1, 16)], np.float32)
+    np.testing.assert_array_equal(draw(1, np.int64(2**63 - 1), 1, 16), expected)
 
 
 def test_a_traversal_changes_one_latent_alone() -> None:

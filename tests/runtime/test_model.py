@@ -100,6 +100,35 @@ def test_a_decoder_whose_output_is_not_finite_is_refused() -> None:
         load(MODELS / "foreign/not-finite.onnx").decode(np.ones((1, 3)))
 
 
+def test_a_graph_that_makes_other_rows_than_it_declares_is_refused() -> None:
+    with pytest.raises(BundleError, match=r"makes arrays of shape \[\(32, 1, 4, 4\)\] where it declares"):
+        load(MODELS / "foreign/other-rows.onnx").decode(np.zeros((3, 4)))
+
+
+def test_an_encoder_that_does_not_fit_is_refused(copy: Path) -> None:
+    import hashlib
+
+    # The decoder in the encoder's place: the right bundle, the wrong graph.
+    decoder = (copy / "decoder.onnx").read_bytes()
+    (copy / "encoder.onnx").write_bytes(decoder)
+    hashes = json.loads((copy / "manifest.json").read_text())["sha256"]
+    edit(copy / "manifest.json", sha256=hashes | {"encoder.onnx": hashlib.sha256(decoder).hexdigest()})
+    with pytest.raises(BundleError, match=r"encoder\.onnx is no encoder of this model: .*its inputs are z tensor"):
+        load(copy).encode(np.zeros((1, 3, 5, 4)))
+
+
+@pytest.mark.parametrize("values", ["abc", [[1, 2, 3], [1]], [[None, 1, 2]]])
+def test_what_is_no_array_of_numbers_is_refused(tiny: Path, values: object) -> None:
+    with pytest.raises(DataError):
+        load(tiny).decode(values)
+
+
+@pytest.mark.parametrize("temperature", [-1, float("nan"), 1e300])
+def test_a_temperature_out_of_range_is_refused(tiny: Path, temperature: float) -> None:
+    with pytest.raises(UsageError, match=r"temperature is .*between 0 and 100"):
+        load(tiny).sample(1, temperature=temperature)
+
+
 @pytest.mark.parametrize("name", ["two-inputs", "flat-output", "fixed-batch"])
 def test_a_graph_that_is_no_decoder_is_refused_with_its_shapes(name: str) -> None:
     with pytest.raises(BundleError, match=rf"{name}\.onnx is no decoder: .*its inputs are z tensor\(float\) \["):
@@ -161,6 +190,7 @@ def test_a_manifest_of_another_model_is_refused(copy: Path) -> None:
     [
         ({"schema": 2}, "schema version 2; this version of vae-gen reads version 1"),
         ({"schema": None}, "schema version None"),
+        ({"schema": True}, "schema version True"),
         ({"surprise": 1}, "it has unknown 'surprise'"),
         ({"sha256": "abc"}, "sha256 is 'abc'"),
         ({"description": {}}, "it lacks 'bundle_id'"),
@@ -173,7 +203,7 @@ def test_a_manifest_that_is_not_valid_is_refused(copy: Path, changes: dict[str, 
         load(copy)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\udcff", "[" * 200_000, '{"x": "\\ud800"}', '{"x": NaN}'])
 def test_a_manifest_that_is_no_json_object_is_refused(copy: Path, text: str) -> None:
     (copy / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(BundleError, match=r"manifest\.json"):
@@ -191,6 +221,11 @@ def test_a_manifest_that_is_no_json_object_is_refused(copy: Path, text: str) -> 
         ("latent_mean", [0.0]),
         ("latent_std", ["a", "b", "c"]),
         ("name", 3),
+        ("image_shape", [3.0, 5, 4]),
+        ("latent_mean", 5),
+        ("latent_mean", [1e999, 0, 0]),
+        ("value_range", [-1, 1]),
+        ("prior", "uniform"),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(copy: Path, field: str, value: object) -> None:

@@ -145,6 +145,18 @@ def png() -> bytes:
     return buffer.getvalue()
 
 
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def floating_point() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((5, 4), np.float32)).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -159,8 +171,11 @@ def png() -> bytes:
         (idx(pixels((3, 5, 4))) + b"x", "is longer than its header says"),
         (idx(pixels((7,))), r"1 dimensions \(labels\); 3 are needed \(images\)"),
         (idx(pixels((3, 4, 5))), r"shape \(3, 4, 5\)"),
+        (b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((", "cannot read"),
+        (npy_header((10**12, 10**6)), "cannot read"),
+        (floating_point(), "its pixels are floating-point numbers"),
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_files_that_cannot_be_read_are_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "broken").write_bytes(content)

@@ -80,18 +80,34 @@ def test_a_closed_pipe_ends_the_command_quietly(tmp_path: Path) -> None:
     assert found.stderr == ""
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_closed_standard_streams_are_survived(tmp_path: Path, closed: str) -> None:
+    command = f"{sys.executable} -m vae_gen decode --z 0,0,0,0,0,0,0,0 --out out {closed}"
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "out/000000000.png").exists()
+
+
+def test_a_pipe_is_a_file_to_read(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m vae_gen decode --z <(echo 0,0,0,0,0,0,0,0) --out out -q"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=60)
+    command = f"{sys.executable} -m vae_gen encode <(cat out/000000000.png) | {sys.executable} -m vae_gen decode --z -"
+    subprocess.run(["bash", "-c", f"{command} --out again -q"], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "again/000000000.png").exists()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
-def test_ctrl_c_exits_130_and_leaves_no_partial_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_no_partial_file(tmp_path: Path, number: signal.Signals, status: int) -> None:
     command = [*VAE_GEN, "sample", "--n", "100000000", "--out", "a.npy", "--seed", "1"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 30
         while not any(path.stat().st_size > 100_000 for path in tmp_path.iterdir()):
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Interrupted" in errors
+    assert process.returncode == status
+    assert ("Interrupted" in errors) == (number == signal.SIGINT)
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=options.PathType(),
     help="A directory with IDX files named as MNIST's are. Default: MNIST, downloaded once.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The run's directory.  [default: runs/PRESET]")
-@click.option("--resume", "resumed", type=click.Path(path_type=Path), help="Continue the run in this directory.")
+@click.option("--out", type=options.PathType(), help="The run's directory.  [default: runs/PRESET]")
+@click.option("--resume", "resumed", type=options.PathType(), help="Continue the run in this directory.")
 @click.option("--steps", type=int, help="Optimiser steps.")
 @click.option("--batch-size", type=int, help="Images a step.")
 @click.option("--lr", type=float, help="Learning rate.")

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from vae_gen.errors import OutputError, UsageError
+from vae_gen.errors import OutputError, StoppedError, UsageError
 from vae_gen.files import make_folder
 
 from vae_gen_train import checkpoint
@@ -50,7 +50,7 @@ def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = no
     """Train a new network in the new directory `run`.
 
     `progress` is called with every record that goes into the metrics log. Ctrl-C (SIGINT) or SIGTERM
-    finishes the step, saves a checkpoint and raises KeyboardInterrupt.
+    finishes the step, saves a checkpoint and raises StoppedError.
     Raises UsageError if the device is unknown, OutputError if `run` cannot be made or is not empty.
     """
     device = select_device(config.device)
@@ -142,7 +142,7 @@ class _Run:
                     log.flush()
                     self._save(step)
                 if stopping and not last:
-                    raise KeyboardInterrupt(f"step {step} of {config.steps} is saved; go on with --resume {self.run}")
+                    raise StoppedError(f"step {step} of {config.steps} is saved; go on with --resume {self.run}")
         draw_report(self.run, self.vae, self.device)
 
     def _step(self, step: int, indices: npt.NDArray[np.int64]) -> Callable[[], Losses]:

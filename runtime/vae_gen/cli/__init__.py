@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
 
 import click
 
-from vae_gen.errors import VaeGenError
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+from vae_gen.errors import StoppedError, VaeGenError
 
 # The commands by name, in the order of the help page. train and export live in packages that this one never
 # imports, so they are named here as text, as a plugin is.
@@ -62,26 +61,53 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 (failed), 2 (wrong usage) or 130 (Ctrl-C)."""
+    _reopen_closed_streams()
     try:
         status = cli.main(arguments, prog_name="vae-gen", standalone_mode=False)
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except VaeGenError as error:
-        click.echo(f"Error: {error}", err=True)
-        return error.exit_code
-    except OSError as error:
-        # Python writes what is left of stdout when it exits; where that failed once, it goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # who closed the pipe knows
-            click.echo(f"Error: {error}", err=True)
-        return 1
-    except (KeyboardInterrupt, click.Abort) as interruption:
-        click.echo(f"Interrupted: {interruption}" if str(interruption) else "Interrupted", err=True)
-        return INTERRUPTED
+    except (click.ClickException, click.Abort, VaeGenError, OSError, MemoryError) as error:
+        return _show(error)
+    return status if isinstance(status, int) else 0
+
+
+def _show(error: Exception) -> int:
+    """Tell the person what went wrong; the exit status for it."""
+    status = getattr(error, "exit_code", 1)
+    match error:
+        case click.ClickException():
+            error.show()
+            return status
+        case StoppedError():
+            message = f"Stopped: {error}"
+        case VaeGenError():
+            message = f"Error: {error}"
+        case click.Abort():  # click's word for KeyboardInterrupt
+            status, message = StoppedError.exit_code, "Interrupted"
+        case MemoryError():
+            message = "Error: there is not enough memory; ask for less at a time, or for smaller pictures"
+        case _:
+            # Python writes what is left of stdout when it exits; where that failed once, it goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):  # who closed the pipe knows
+                return status
+            message = f"Error: {getattr(error, 'filename', None) or 'standard output'}: {error}"
+    click.echo(message, err=True)
+    return status
+
+
+def _reopen_closed_streams() -> None:
+    """Standard streams that whoever started this process has closed lead nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115, it stays open
 
 
 def entry_point() -> None:
-    sys.exit(main())
+    """The program `vae-gen`."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # leave by the way on which half-written files are removed
+            signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before or after click, which has its own way with it
+        sys.exit(StoppedError.exit_code)

@@ -14,8 +14,9 @@ from vae_gen.cli import options
 @options.pictures_argument
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
-    help=".csv or .npy: the means. .npz: `mean` and `log_var`. Default: the means on stdout, a line a picture.",
+    type=options.PathType(),
+    help="A file, which is replaced; .csv or .npy: the means; .npz: `mean` and `log_var`. "
+    "Default: the means on stdout, a line a picture.",
 )
 @options.model_option
 @options.invert_option
@@ -45,6 +46,7 @@ def encode(
 
     if out is not None:
         check_suffix(out)
+        options.check_not_an_input(out, pictures)
     network = load(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
     mean, log_var = network.encode(loaded.images)

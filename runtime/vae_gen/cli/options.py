@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,32 @@ from typing import Any
 import click
 
 from vae_gen.bundles import DEFAULT
+from vae_gen.errors import UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class PathType(click.Path):
+    """A path; an empty one, which would mean the current folder, is a mistake."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("an empty path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class NumberRange(click.FloatRange):
+    """A number in a range; "nan" is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
 
 model_option = click.option(
     "--model",
@@ -24,11 +49,11 @@ seed_option = click.option(
     "--seed", type=int, help="0 to 2**64 - 1; the same seed gives the same images. Default: a fresh one, shown."
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Processors to use. Default: all that this process may."
+    "--threads", type=click.IntRange(1, 1024), help="Processors to use. Default: all that this process may."
 )
 batch_size_option = click.option(
     "--batch-size",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1_000_000),
     default=1024,
     show_default=True,
     help="Images held in memory at a time; it does not change them.",
@@ -45,10 +70,17 @@ quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print no messag
 
 
 def out_option(default: str, help: str) -> Decorator:
-    return click.option("--out", type=click.Path(path_type=Path), default=default, show_default=True, help=help)
+    return click.option("--out", type=PathType(), default=default, show_default=True, help=help)
 
 
-pictures_argument = click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+pictures_argument = click.argument("pictures", nargs=-1, required=True, type=PathType())
+
+
+def check_not_an_input(out: Path, pictures: Sequence[Path]) -> None:
+    """Raise UsageError if writing `out` would replace one of the pictures that are read."""
+    for picture in pictures:
+        if out.resolve() == picture.resolve():
+            raise UsageError(f"--out {out} would replace a picture that is read; choose another --out")
 
 
 def say(message: str, quiet: bool = False) -> None:

@@ -14,9 +14,9 @@ from vae_gen.cli import options
 @options.pictures_argument
 @options.out_option("reconstruct.png", "The sheet, a PNG file; it is replaced.")
 @options.model_option
-@click.option("--show", type=click.IntRange(min=1), default=20, show_default=True, help="Pictures on the sheet.")
-@click.option("--columns", type=click.IntRange(min=1), default=10, show_default=True, help="Pictures in a row of it.")
-@click.option("--scale", type=click.IntRange(min=1), help="Enlarge each pixel. Default: to about 64 pixels a picture.")
+@click.option("--show", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Pictures on the sheet.")
+@click.option("--columns", type=click.IntRange(1, 1000), default=10, show_default=True, help="Pictures in a row of it.")
+@click.option("--scale", type=click.IntRange(1, 64), help="Enlarge each pixel. Default: to about 64 pixels a picture.")
 @options.invert_option
 @options.threads_option
 @options.json_option
@@ -51,6 +51,7 @@ def reconstruct(
 
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out} does not end in .png; the sheet is a PNG file")
+    options.check_not_an_input(out, pictures)
     network = load(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
     mean, _ = network.encode(loaded.images)

@@ -15,7 +15,13 @@ from vae_gen.cli import options
 @options.model_option
 @options.seed_option
 @click.option("--start", type=int, default=0, show_default=True, help="Index of the first image.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Factor on the latents.")
+@click.option(
+    "--temperature",
+    type=options.NumberRange(0, 100),
+    default=1.0,
+    show_default=True,
+    help="Factor on the latents.",
+)
 @options.format_option
 @options.batch_size_option
 @options.threads_option
@@ -47,13 +53,13 @@ def sample(
     from vae_gen.model import load
     from vae_gen.writers import format_of, open_writer
 
-    if seed is None:
-        seed = fresh_seed()
-        options.say(f"seed {seed}", quiet)
     network = load(model, threads)
+    chosen = fresh_seed() if seed is None else seed
     latents = drawn(
-        network.latent_dim, seed=seed, start=start, count=count, batch_size=batch_size, temperature=temperature
+        network.latent_dim, seed=chosen, start=start, count=count, batch_size=batch_size, temperature=temperature
     )
+    if seed is None:
+        options.say(f"seed {chosen}", quiet)
     with (
         open_writer(out, format or format_of(out), count, network.image_shape, overwrite) as writer,
         options.progress_bar(count, quiet) as progress,

@@ -15,14 +15,21 @@ from vae_gen.cli import options
 @options.out_option("traverse.gif", "A file that ends in .gif, .webp, .png or .apng; it is replaced.")
 @options.model_option
 @click.option("--z", help="Start from this point: numbers between commas, or a file with one line of them.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Start from the latents of this picture.")
+@click.option("--picture", type=options.PathType(), help="Start from the latents of this picture.")
 @options.seed_option
-@click.option("--from", "low", type=float, default=-3.0, show_default=True, help="First value of the latent.")
-@click.option("--to", "high", type=float, default=3.0, show_default=True, help="Last value.")
-@click.option("--frames", type=click.IntRange(min=2), default=60, show_default=True, help="How many values.")
-@click.option("--fps", type=click.FloatRange(min=1, max=50), default=20, show_default=True, help="Frames a second.")
+@click.option(
+    "--from",
+    "low",
+    type=options.NumberRange(-100, 100),
+    default=-3.0,
+    show_default=True,
+    help="First value of the latent.",
+)
+@click.option("--to", "high", type=options.NumberRange(-100, 100), default=3.0, show_default=True, help="Last value.")
+@click.option("--frames", type=click.IntRange(2, 10_000), default=60, show_default=True, help="How many values.")
+@click.option("--fps", type=options.NumberRange(1, 50), default=20, show_default=True, help="Frames a second.")
 @click.option("--caption", is_flag=True, help="Write the latent's value above each frame.")
-@click.option("--scale", type=click.IntRange(min=1), help="Enlarge each pixel. Default: to about 224 pixels.")
+@click.option("--scale", type=click.IntRange(1, 64), help="Enlarge each pixel. Default: to about 224 pixels.")
 @options.threads_option
 @options.quiet_option
 def traverse(
@@ -62,6 +69,7 @@ def traverse(
     if sum(choice is not None for choice in (z, picture, seed)) > 1:
         raise UsageError("--z, --picture and --seed each give a point to start from; give one of them")
     check_format(out)
+    options.check_not_an_input(out, [picture] if picture else [])
     network = load(model, threads)
     if z is not None:
         points = network.check_latents(read_latents(z, sys.stdin))

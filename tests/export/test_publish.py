@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import vae_gen
+from vae_gen.cli import main
+from vae_gen.errors import BundleError, DataError, OutputError
+from vae_gen.manifest import Description, Manifest
+from vae_gen_export import parity, publish
+from vae_gen_export.publish import export
+from vae_gen_train import trainer
+from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.config import TrainConfig
+from vae_gen_train.data import load_idx_directory
+from vae_gen_train.metrics_log import read_metrics
+
+from tests.conftest import MODELS
+from tests.models import generate
+from tests.train.conftest import small_data  # noqa: F401
+
+
+@pytest.fixture(scope="module", params=["notebook", "notebook-relu"])
+def run(request: pytest.FixtureRequest, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    folder = tmp_path_factory.mktemp("runs") / request.param
+    config = TrainConfig.from_preset(request.param, steps=5, batch_size=16, latent_dim=3)
+    trainer.train(load_idx_directory(small_data), folder, config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "mine"
+    export(run, out, licence="MIT")
+    return out
+
+
+def test_a_bundle_has_three_files_and_works(run: Path, bundle: Path) -> None:
+    assert sorted(path.name for path in bundle.iterdir()) == ["decoder.onnx", "encoder.onnx", "manifest.json"]
+    assert [path.name for path in bundle.parent.iterdir()] == ["mine"]
+    model = vae_gen.load(bundle)
+    model.check()
+    vae = Checkpoint.open(run).load_network().eval().double()
+    z = np.random.default_rng(0).standard_normal((70, 3)).astype(np.float32)
+    image = np.random.default_rng(0).random((70, 1, 12, 8)).astype(np.float32)
+    with torch.inference_mode():
+        expected = vae.decoder(torch.from_numpy(z).double()).numpy()
+        mean, log_var = (tensor.numpy() for tensor in vae.encoder(torch.from_numpy(image).double()))
+    np.testing.assert_allclose(model.decode(z), expected, atol=1e-5)
+    np.testing.assert_allclose(model.encode(image)[0], mean, atol=1e-5)
+    np.testing.assert_allclose(model.encode(image)[1], log_var, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx"])
+def test_graphs_are_what_every_engine_takes(bundle: Path, name: str) -> None:
+    model = onnx.load(bundle / name)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version == 8
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
+    assert not model.functions
+    for node in model.graph.node:
+        assert node.domain == ""
+        assert node.op_type in {"Conv", "ConvTranspose", "Flatten", "Gemm", "LeakyRelu"} | {
+            "Relu",
+            "Reshape",
+            "Sigmoid",
+            "Split",
+        }
+        attributes = {attribute.name for attribute in node.attribute}
+        assert not {"auto_pad", "output_padding", "output_shape", "group", "allowzero"} & attributes
+        assert ("pads" in attributes) == node.op_type.startswith("Conv")
+        assert not node.doc_string
+        assert not node.metadata_props
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        assert [dim.dim_param for dim in dims] == ["batch"] + [""] * (len(dims) - 1)
+        assert all(dim.dim_value > 0 for dim in dims[1:])
+    assert str(Path.cwd()).encode() not in model.SerializeToString()
+
+
+def test_decoder_runs_in_five_lines_of_bare_onnxruntime(bundle: Path) -> None:
+    for path in (bundle / "decoder.onnx", *MODELS.parents[1].glob("models/*/decoder.onnx")):
+        session = onnxruntime.InferenceSession(path)
+        latent_dim = session.get_inputs()[0].shape[1]
+        z = np.random.default_rng(0).standard_normal((16, latent_dim)).astype(np.float32)
+        (image,) = session.run(["image"], {"z": z})
+        np.testing.assert_allclose(image, vae_gen.load(path).decode(z), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx"])
+def test_graphs_describe_themselves_as_the_manifest_does(run: Path, bundle: Path, name: str) -> None:
+    model = onnx.load(bundle / name)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    description = Manifest.read(bundle).description
+    assert Description.from_metadata(metadata, name) == description
+    assert metadata["name"] == model.graph.name == "mine"
+    assert metadata["licence"] == "MIT"
+    assert metadata["prior"] == "standard normal"
+    assert (metadata["latent_dim"], metadata["image_shape"], metadata["color_mode"]) == ("3", "[1, 12, 8]", "L")
+    saved = Checkpoint.open(run)
+    assert json.loads(metadata["latent_std"]) == saved.latents["std"]
+    assert len(description.bundle_id) == 16
+    assert "[batch, latent_dim]" in model.doc_string == model.graph.doc_string
+
+
+def test_the_manifest_tells_where_the_model_comes_from(run: Path, bundle: Path) -> None:
+    values = json.loads((bundle / "manifest.json").read_text())
+    for name, digest in values["sha256"].items():
+        assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == digest
+    saved = Checkpoint.open(run)
+    assert values["training"]["steps"] == 5
+    assert values["training"]["config"] == saved.config.as_dict()
+    assert values["training"]["data"] == saved.data
+    (test,) = [record for record in read_metrics(run) if record["split"] == "test"]
+    assert values["metrics"]["test"] == {name: test[name] for name in ("reconstruction", "kl", "total")}
+    errors = values["export"]["parity_with_pytorch_float64"]
+    assert errors.keys() == {"mean", "log_var", "image"}
+    assert all(0 < error <= parity.TOLERANCE for error in errors.values())
+    folded = values["export"]["folded"]
+    assert all(folded.values()) == (run.name == "notebook")
+
+
+def test_the_same_checkpoint_gives_the_same_bytes_in_another_process(run: Path, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    command = [sys.executable, "-m", "vae_gen", "export", str(run), "--out", str(out), "--licence", "MIT", "--quiet"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    for name in ("encoder.onnx", "decoder.onnx", "manifest.json"):
+        assert (out / name).read_bytes() == (bundle / name).read_bytes()
+
+
+def test_no_fold_keeps_the_graphs_as_they_were(run: Path, bundle: Path, tmp_path: Path) -> None:
+    manifest = export(run, tmp_path / "plain", fold=False)
+    decoder = onnx.load(tmp_path / "plain/decoder.onnx")
+    assert [node.op_type for node in decoder.graph.node if node.op_type.startswith("Conv")] == [
+        "ConvTranspose",
+        "Conv",
+        "Conv",
+    ]
+    assert manifest.export["folded"] == {}
+    z = np.random.default_rng(0).standard_normal((5, 3))
+    np.testing.assert_allclose(vae_gen.load(tmp_path / "plain").decode(z), vae_gen.load(bundle).decode(z), atol=1e-5)
+
+
+def test_a_network_that_differs_is_not_published(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = publish.trace
+
+    def trace_another(vae, image_shape, latent_dim):  # type: ignore[no-untyped-def]
+        graphs = trace(vae, image_shape, latent_dim)
+        with torch.no_grad():
+            vae.decoder[2].bias[3] += 1e-2
+        return graphs
+
+    monkeypatch.setattr(publish, "trace", trace_another)
+    with pytest.raises(BundleError, match=r"image differs from PyTorch by .* at batch size 1; at most 1e-05"):
+        export(run, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_replaced_only_when_asked_and_only_if_it_is_one(bundle: Path, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    export(run, out)  # an empty directory is free
+    before = (out / "manifest.json").read_bytes()
+    with pytest.raises(OutputError, match=r"out already holds something; .*--overwrite"):
+        export(run, out, name="other")
+    assert (out / "manifest.json").read_bytes() == before
+    export(run, out, name="other", overwrite=True)
+    assert Manifest.read(out).description.name == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (out / "thesis.txt").write_text("precious")
+    with pytest.raises(OutputError, match=r"files that are no part of a bundle: thesis\.txt"):
+        export(run, out, overwrite=True)
+    assert (out / "thesis.txt").read_text() == "precious"
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a file"):
+        export(run, tmp_path / "file")
+
+
+def test_a_failure_brings_the_old_bundle_back(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    export(run, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    rename = Path.rename
+
+    def fail_for_the_new_one(self: Path, target: Path) -> Path:
+        if self.name == "bundle":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with pytest.raises(OutputError, match=r"cannot write the bundle .*No space left"):
+        export(run, out, name="other", overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "models" / "mine")
+    assert main(["export", str(run), "--out", out, "--name", "spots", "--licence", "CC0-1.0"]) == 0
+    errors = capsys.readouterr().err
+    assert ("decoder.onnx: Reshape ConvTranspose Conv Conv Reshape Gemm became one" in errors) == (
+        run.name == "notebook"
+    )
+    assert "largest difference from PyTorch: " in errors
+    description = Manifest.read(Path(out)).description
+    assert (description.name, description.licence) == ("spots", "CC0-1.0")
+    assert main(["sample", "--model", out, "--n", "3", "--out", str(tmp_path / "images"), "--quiet"]) == 0
+    assert len(list((tmp_path / "images").iterdir())) == 3
+    assert main(["export", str(tmp_path), "--out", out, "--overwrite"]) == 1
+    assert "is no training run" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is no training run: it has no checkpoint\.safetensors"):
+        export(tmp_path, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_committed_test_models_come_from_their_generator() -> None:
+    files = generate.generate()
+    assert {name: (MODELS / name).read_bytes() for name in files} == files

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def idx(images: np.ndarray) -> bytes:
+    return struct.pack(f">BBBB{images.ndim}I", 0, 0, 8, images.ndim, *images.shape) + images.tobytes()
+
+
+def blobs(count: int, height: int, width: int, seed: int) -> np.ndarray:
+    """Pictures that a small network can learn: a bright spot somewhere on black."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    centre = random.uniform(2, min(height, width) - 2, (count, 2, 1, 1))
+    spot = np.exp(-((y - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2) / 4)
+    return (spot * 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """IDX files with MNIST's names: 120 training and 20 test images of 12x8."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "train-images-idx3-ubyte").write_bytes(idx(blobs(120, 12, 8, seed=1)))
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(blobs(20, 12, 8, seed=2))))
+    return folder
