@@ -1,0 +1,63 @@
+"""Images a second of a run's decoder, as traced and folded, in bare onnxruntime.
+
+python benchmarks/folding.py runs/notebook [--threads 2] [--batch 256] [--rounds 5]
+
+Both graphs take turns; compare them with each other, not with another run's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from vae_gen_export.publish import export
+
+SECONDS = 1.0  # a round of one graph
+
+
+def images_per_second(session: onnxruntime.InferenceSession, z: np.ndarray) -> float:
+    started, done = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - started) < SECONDS:
+        session.run(None, {"z": z})
+        done += len(z)
+    return done / elapsed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = arguments.threads
+    sessions, sizes = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, fold in (("as traced", False), ("folded", True)):
+            bundle = Path(folder) / name
+            manifest = export(arguments.run, bundle, fold=fold)
+            path = bundle / "decoder.onnx"
+            sessions[name] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            sizes[name] = path.stat().st_size
+    z = np.random.default_rng(0).standard_normal((arguments.batch, manifest.description.latent_dim), np.float32)
+    rates: dict[str, list[float]] = {name: [] for name in sessions}
+    for number in range(arguments.rounds + 1):
+        for name, session in sessions.items():
+            rate = images_per_second(session, z)
+            if number:  # the first round warms up
+                rates[name].append(rate)
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    for name, rate in medians.items():
+        factor = rate / medians["as traced"]
+        print(f"{name:10} {sizes[name] / 1000:10.0f} kB {rate:12,.0f} images/s  {factor:6.1f} times as traced")
+
+
+if __name__ == "__main__":
+    main()
