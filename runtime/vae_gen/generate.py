@@ -25,10 +25,10 @@ def drawn(
     if count < 1:
         raise UsageError(f"n is {count}; it must be at least 1")
     check_range(seed, start, count)
-    firsts = range(start, start + count, batch_size)
-    sizes = (min(batch_size, start + count - first) for first in firsts)
+    end = start + count
     return (
-        draw(seed, first, size, latent_dim) * np.float32(temperature) for first, size in zip(firsts, sizes, strict=True)
+        draw(seed, first, min(batch_size, end - first), latent_dim) * np.float32(temperature)
+        for first in range(start, end, batch_size)
     )
 
 

@@ -127,7 +127,17 @@ def generate() -> dict[str, bytes]:
         [value("image", "rows", 1, 4, 4)],
         {"shape": np.array([-1, 1, 4, 4], np.int64)},
     )
+    integers = model(
+        [
+            helper.make_node("Cast", ["z"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Reshape", ["floats", "shape"], ["image"]),
+        ],
+        [value("z", "batch", 4, kind=TensorProto.INT64)],
+        [value("image", "batch", 1, 2, 2)],
+        {"shape": np.array([-1, 1, 2, 2], np.int64)},
+    )
     foreign = {
+        "integers": integers,
         "plain": decoder(metadata=False),
         "two-inputs": two_inputs,
         "flat-output": flat,

@@ -1,0 +1,102 @@
+"""One ONNX graph, ready to run. The only file that imports onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+# onnxruntime 1.29 and later report usage to their makers unless this is set before the import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from vae_gen.errors import BundleError
+
+ROWS_PER_RUN = 64
+ERRORS_ONLY = 3  # onnxruntime's log severity
+
+Array = npt.NDArray[np.float32]
+Shape = tuple[int, ...]  # of one row, without the batch axis
+
+
+class Graph:
+    """A graph with one float32 input [batch, ...] and float32 outputs [batch, ...], all sizes but `batch` known.
+
+    It runs on exactly ROWS_PER_RUN rows at a time, the last ones padded: an engine may choose another order of
+    summation for another batch size, so this is what makes a row's result independent of which others are
+    computed with it, to the last bit. It also keeps onnxruntime's memory arena from growing.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """Open the file `path`. Raises BundleError if it is no ONNX graph that can be run, or not of this form."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = ERRORS_ONLY
+        # Threads that spin while they wait take the processors from whoever writes the pictures.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
+        except OSError as error:
+            raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+        except Exception as error:  # onnxruntime's own errors have no common class but this
+            raise BundleError(f"{path} is not an ONNX graph that can be run: {str(error).splitlines()[0]}") from error
+        self.path = path
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.signature = f"its inputs are {_signature(inputs)}, its outputs {_signature(outputs)}"
+        if len(inputs) != 1 or not all(map(_is_of_rows, (*inputs, *outputs))):
+            raise BundleError(
+                f"{path} cannot be used: it must have one input float32 [batch, ...] and outputs float32 "
+                f"[batch, ...], with `batch` free and all other sizes known; {self.signature}"
+            )
+        self._input: str = inputs[0].name
+        self.input_shape: Shape = tuple(inputs[0].shape[1:])
+        self.output_shapes: dict[str, Shape] = {node.name: tuple(node.shape[1:]) for node in outputs}
+
+    def run(self, rows: Array) -> list[Array]:
+        """Every output for `rows` float32 [n, *input_shape], in the graph's order: float32 [n, *its shape].
+
+        Raises BundleError if the graph fails, or makes other shapes than it declares or values that are not finite.
+        """
+        expected = [(ROWS_PER_RUN, *shape) for shape in self.output_shapes.values()]
+        parts = []
+        for chunk in _chunks(rows):
+            try:
+                outputs = self._session.run(None, {self._input: chunk})
+            except Exception as error:  # as above
+                raise BundleError(f"{self.path} cannot be run: {str(error).splitlines()[0]}") from error
+            found = [output.shape for output in outputs]
+            if found != expected:
+                raise BundleError(f"{self.path} makes arrays of shape {found} where it declares {expected}")
+            if not all(np.isfinite(output).all() for output in outputs):
+                raise BundleError(f"{self.path} makes values that are not finite numbers; the model is broken")
+            parts.append(outputs)
+        return [np.concatenate(pieces)[: len(rows)] for pieces in zip(*parts, strict=True)]
+
+
+def _chunks(rows: Array) -> Iterator[Array]:
+    """`rows` in pieces of ROWS_PER_RUN, the last filled up with zeros; one piece if there are no rows."""
+    for start in range(0, max(len(rows), 1), ROWS_PER_RUN):
+        chunk = rows[start : start + ROWS_PER_RUN]
+        if len(chunk) < ROWS_PER_RUN:
+            chunk = np.concatenate([chunk, np.zeros((ROWS_PER_RUN - len(chunk), *rows.shape[1:]), np.float32)])
+        yield chunk
+
+
+def _signature(nodes: Sequence[onnxruntime.NodeArg]) -> str:
+    """A graph's inputs or outputs for people: z tensor(float) [batch, 8]."""
+    return "; ".join(f"{node.name} {node.type} [{', '.join(map(str, node.shape))}]" for node in nodes)
+
+
+def _is_of_rows(node: onnxruntime.NodeArg) -> bool:
+    batch, *sizes = node.shape or [0]
+    return (
+        node.type == "tensor(float)"
+        and not isinstance(batch, int)
+        and bool(sizes)
+        and all(isinstance(size, int) and size > 0 for size in sizes)
+    )
