@@ -1,4 +1,4 @@
-"""Images a second of a run's decoder, as traced and folded, in bare onnxruntime.
+"""Images a second of a run's decoder, as traced and folded, in onnxruntime.
 
 python benchmarks/folding.py runs/notebook [--threads 2] [--batch 256] [--rounds 5]
 
@@ -14,16 +14,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+from vae_gen.graph import Graph
 from vae_gen_export.publish import export
 
 SECONDS = 1.0  # a round of one graph
 
 
-def images_per_second(session: onnxruntime.InferenceSession, z: np.ndarray) -> float:
+def images_per_second(graph: Graph, z: np.ndarray) -> float:
     started, done = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < SECONDS:
-        session.run(None, {"z": z})
+        graph.run(z)
         done += len(z)
     return done / elapsed
 
@@ -36,21 +36,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = arguments.threads
-    sessions, sizes = {}, {}
+    graphs, sizes = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for name, fold in (("as traced", False), ("folded", True)):
             bundle = Path(folder) / name
             manifest = export(arguments.run, bundle, fold=fold)
             path = bundle / "decoder.onnx"
-            sessions[name] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            graphs[name] = Graph(path, arguments.threads, rows_per_run=arguments.batch)
             sizes[name] = path.stat().st_size
     z = np.random.default_rng(0).standard_normal((arguments.batch, manifest.description.latent_dim), np.float32)
-    rates: dict[str, list[float]] = {name: [] for name in sessions}
+    rates: dict[str, list[float]] = {name: [] for name in graphs}
     for number in range(arguments.rounds + 1):
-        for name, session in sessions.items():
-            rate = images_per_second(session, z)
+        for name, graph in graphs.items():
+            rate = images_per_second(graph, z)
             if number:  # the first round warms up
                 rates[name].append(rate)
     medians = {name: statistics.median(found) for name, found in rates.items()}

@@ -14,7 +14,7 @@ MODELS = Path(__file__).parent / "models"
 @pytest.fixture(scope="session")
 def mnist() -> Path:
     """The folder with MNIST's files: $VAE_GEN_DATA, or the user's cache."""
-    candidates = [Path(os.environ["VAE_GEN_DATA"])] if "VAE_GEN_DATA" in os.environ else []
+    candidates = [Path(os.environ["VAE_GEN_DATA"]).resolve()] if "VAE_GEN_DATA" in os.environ else []
     if importlib.util.find_spec("pooch"):
         from vae_gen_train.mnist import cache_folder
 

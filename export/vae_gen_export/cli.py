@@ -24,7 +24,7 @@ def export(run: Path, out: Path, name: str | None, licence: str, fold: bool, ove
 
     \b
     vae-gen export runs/notebook --out models/notebook
-    vae-gen sample --model models/notebook
+    vae-gen sample --model models/notebook --out digits/
     """
     try:
         from vae_gen_export.publish import export as publish
@@ -39,4 +39,4 @@ def export(run: Path, out: Path, name: str | None, licence: str, fold: bool, ove
             options.say(f"{file}: {chain} became one dense layer, {before:,} -> {after:,} multiply-adds", quiet)
     worst = max(manifest.export["parity_with_pytorch_float64"].values())
     options.say(f"largest difference from PyTorch: {worst:.2g}", quiet)
-    options.say(f"the bundle is in {out}; next: vae-gen sample --model {out}", quiet)
+    options.say(f"the bundle is in {out}; next: vae-gen sample --model {out} --out NEW_FOLDER", quiet)

@@ -5,7 +5,8 @@ convolutions and dense layers, they are found here by following, from each tenso
 affine function of it alone: a region. The map y = W x + b of a region is read off by running it, in
 float64, on zero (which gives b) and on every basis vector (which gives W + b), so that padding and
 cropping at the borders come out right by themselves. It replaces the region if it needs fewer
-multiply-adds. Nothing in this file knows of autoencoders.
+multiply-adds. Regions are taken as large as they can be; a cheaper one inside a larger one is not looked for.
+Nothing in this file knows of autoencoders.
 """
 
 from __future__ import annotations
@@ -46,10 +47,13 @@ class Fold:
 def fold_affine(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Fold]]:
     """`model` with each affine region replaced by a dense layer where that is cheaper, and what was replaced.
 
-    The graph has one input [batch, ...] and keeps the names of its inputs and outputs.
+    The graph has one input [batch, ...] and keeps the names of its inputs and outputs. A graph that holds others
+    (If, Loop) or computes in anything but float32 is left as it is.
     """
     folded = onnx.ModelProto()
     folded.CopyFrom(model)
+    if not _is_plain(folded.graph):
+        return folded, []
     shapes = _shapes(folded)
     folds = []
     for source, nodes in _regions(folded.graph, shapes).items():
@@ -62,7 +66,7 @@ def fold_affine(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Fold]]:
         affine_map = _affine_map(folded, nodes, source, outputs, shapes)
         if affine_map is None:
             continue
-        _replace(folded.graph, nodes, _dense(source, outputs, shapes, *affine_map))
+        _replace(folded.graph, nodes, _dense(source, outputs, shapes, *affine_map, _names(folded.graph)))
         folds.append(Fold(source, tuple(outputs), tuple(node.op_type for node in nodes), before, after))
     _drop_unused_initializers(folded.graph)
     return folded, folds
@@ -132,7 +136,7 @@ def _affine_map(
         bias = run(np.zeros((1, size)))[0]
         weight = np.concatenate([run(basis[start : start + ROWS]) for start in range(0, size, ROWS)]).T - bias[:, None]
         expected = run(probe)
-    except (ValueError, RuntimeError, NotImplementedError):  # a shape that mixes rows, a variant nobody implemented
+    except Exception:  # a shape that mixes rows, a variant that the evaluator does not know: not for us
         return None
     close = np.abs(probe @ weight.T + bias - expected).max() <= AGREEMENT * np.abs(expected).max()
     return (weight, bias) if close else None
@@ -186,13 +190,19 @@ class ConvTranspose(OpRun):
 
 
 def _dense(
-    source: str, outputs: list[str], shapes: dict[str, tuple[int, ...]], weight: Array, bias: Array
+    source: str, outputs: list[str], shapes: dict[str, tuple[int, ...]], weight: Array, bias: Array, taken: set[str]
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """The nodes and constants of the dense layer that makes `outputs` from `source`."""
+    """The nodes and constants of the dense layer that makes `outputs` from `source`; no new name is in `taken`."""
     nodes, constants = [], []
 
+    def unused(name: str) -> str:
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
     def constant(suffix: str, values: npt.NDArray[Any]) -> str:
-        constants.append(onnx.numpy_helper.from_array(values, f"{'_'.join(outputs)}.{suffix}"))
+        constants.append(onnx.numpy_helper.from_array(values, unused(f"{'_'.join(outputs)}.{suffix}")))
         return str(constants[-1].name)
 
     def node(operation: str, inputs: list[str], results: list[str], **attributes: int) -> list[str]:
@@ -201,13 +211,13 @@ def _dense(
 
     rows = source
     if len(shapes[source]) != 1:
-        (rows,) = node("Flatten", [source], [f"{source}.flat"], axis=1)
+        (rows,) = node("Flatten", [source], [unused(f"{source}.flat")], axis=1)
     parameters = [constant("weight", weight.astype(np.float32)), constant("bias", bias.astype(np.float32))]
-    flat = {name: name if len(shapes[name]) == 1 else f"{name}.flat" for name in outputs}
+    flat = {name: name if len(shapes[name]) == 1 else unused(f"{name}.flat") for name in outputs}
     if len(outputs) == 1:
         node("Gemm", [rows, *parameters], [flat[outputs[0]]], transB=1)
     else:
-        (together,) = node("Gemm", [rows, *parameters], [f"{'_'.join(outputs)}.together"], transB=1)
+        (together,) = node("Gemm", [rows, *parameters], [unused(f"{'_'.join(outputs)}.together")], transB=1)
         sizes = np.array([math.prod(shapes[name]) for name in outputs], np.int64)
         node("Split", [together, constant("sizes", sizes)], list(flat.values()), axis=1)
     for name in outputs:
@@ -237,6 +247,20 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     return copy
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
+    """Every tensor's name."""
+    of_nodes = {name for node in graph.node for name in (*node.input, *node.output)}
+    return of_nodes | {item.name for item in (*graph.input, *graph.output, *graph.initializer)}
+
+
+def _is_plain(graph: onnx.GraphProto) -> bool:
+    kinds = {tensor.data_type for tensor in graph.initializer} | {
+        value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)
+    }
+    nested = any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute)
+    return not nested and kinds <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
 
 
 def _drop_unused_initializers(graph: onnx.GraphProto) -> None:

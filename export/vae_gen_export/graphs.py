@@ -10,10 +10,12 @@ import onnx
 import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
-from vae_gen_train.nets import VAE, ImageShape
+from vae_gen.images import ImageShape
+from vae_gen_train.nets import VAE
 
 OPSET = 18
-# Attributes that say what their absence says too, but that some engines reject when they see them.
+# Attributes that say what their absence says too, but that some engines reject when they see them. (allowzero
+# decides what a 0 in a new shape means, and there is none in these.)
 NEUTRAL_ATTRIBUTES = {"auto_pad": b"NOTSET", "output_padding": [0, 0], "allowzero": 1, "group": 1, "dilations": [1, 1]}
 NEUTRAL_GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
 

@@ -13,6 +13,7 @@ from vae_gen.errors import OutputError
 from vae_gen.files import make_folder
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.config import TrainConfig
 from vae_gen_train.metrics_log import read_metrics
 
 from vae_gen_export.fold import Fold, fold_affine
@@ -76,7 +77,7 @@ def export(
                     "data": checkpoint.data,
                     "packages": checkpoint.packages,
                 },
-                metrics=_metrics(run, checkpoint.step),
+                metrics={"command": _command(checkpoint.config), **_metrics(run, checkpoint.step)},
                 export={},
             )
             manifest.write(bundle)  # so that it can be loaded
@@ -90,6 +91,7 @@ def export(
             }
             manifest = dataclasses.replace(manifest, export=about)
             manifest.write(bundle)
+            _check_free(out, overwrite)  # again: making it took a while
             _move_into_place(bundle, out, Path(temporary) / "replaced")
     except OSError as error:
         raise OutputError(f"cannot write the bundle {out}: {error.strerror or error}") from error
@@ -106,14 +108,23 @@ def _check_free(out: Path, overwrite: bool) -> None:
         raise OutputError(f"{out} holds files that are no part of a bundle: {', '.join(sorted(there - BUNDLE_FILES))}")
 
 
+def _command(config: TrainConfig) -> str:
+    """The command line that repeats the run."""
+    preset = TrainConfig.from_preset(config.preset).as_dict()
+    names = ("latent_dim", "batch_size", "lr", "steps", "seed", "device", "threads")
+    changed = {name: getattr(config, name) for name in names if getattr(config, name) != preset[name]}
+    options = (f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
+    return f"vae-gen train --preset {config.preset}{''.join(options)}"
+
+
 def _metrics(run: Path, step: int) -> dict[str, Any]:
-    """What the run measured on whole splits at that step."""
+    """What the run measured on whole splits, the last time up to that step; it did so with PyTorch as it went."""
     units = "means per image in nats; reconstruction: sum of squared errors, one posterior draw; total: their sum"
     found = {}
     for record in read_metrics(run):
-        if record["step"] == step and record["split"] != "train":
-            found[record["split"]] = {name: record[name] for name in ("reconstruction", "kl", "total")}
-    return {"measured_by": "vae-gen train, with PyTorch", "units": units, **found}
+        if record["step"] <= step and record["split"] != "train":
+            found[record["split"]] = {name: record[name] for name in ("step", "reconstruction", "kl", "total")}
+    return {"units": units, **found}
 
 
 def _move_into_place(bundle: Path, out: Path, replaced: Path) -> None:
@@ -122,7 +133,7 @@ def _move_into_place(bundle: Path, out: Path, replaced: Path) -> None:
         out.rename(replaced)
     try:
         bundle.rename(out)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         if replaced.exists():
             replaced.rename(out)
         raise

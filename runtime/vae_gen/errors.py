@@ -29,9 +29,11 @@ class OutputError(VaeGenError):
 
 
 class StoppedError(VaeGenError):
-    """Someone asked a long job to stop; what it had done is saved."""
+    """A signal asked a long job to stop; what it had done is saved."""
 
-    exit_code = 130  # 128 + SIGINT, as shells count
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number  # as shells count
 
 
 class MissingExtraError(VaeGenError):

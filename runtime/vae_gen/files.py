@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vae_gen.errors import OutputError
+
+_numbers = itertools.count()  # so that no two files of this process share a temporary name
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             raise OutputError(f"cannot write {path}: it is a device or a pipe; give the name of a regular file")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    partial = target.with_name(f".{target.name[:32]}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name[:32]}.{os.getpid()}-{next(_numbers)}.partial")
     try:
         yield partial
         partial.replace(target)

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from vae_gen.defaults import BATCH_SIZE
 from vae_gen.errors import UsageError
 from vae_gen.images import to_uint8
 from vae_gen.latents import Latents, check_range, draw
 from vae_gen.model import Model
 from vae_gen.writers import Writer
-
-BATCH_SIZE = 1024
 
 
 def drawn(

@@ -25,12 +25,12 @@ Shape = tuple[int, ...]  # of one row, without the batch axis
 class Graph:
     """A graph with one float32 input [batch, ...] and float32 outputs [batch, ...], all sizes but `batch` known.
 
-    It runs on exactly ROWS_PER_RUN rows at a time, the last ones padded: an engine may choose another order of
+    It runs on exactly `rows_per_run` rows at a time, the last ones padded: an engine may choose another order of
     summation for another batch size, so this is what makes a row's result independent of which others are
     computed with it, to the last bit. It also keeps onnxruntime's memory arena from growing.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, rows_per_run: int = ROWS_PER_RUN) -> None:
         """Open the file `path`. Raises BundleError if it is no ONNX graph that can be run, or not of this form."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -45,6 +45,8 @@ class Graph:
         except Exception as error:  # onnxruntime's own errors have no common class but this
             raise BundleError(f"{path} is not an ONNX graph that can be run: {str(error).splitlines()[0]}") from error
         self.path = path
+        self.threads = threads
+        self.rows_per_run = rows_per_run
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.signature = f"its inputs are {_signature(inputs)}, its outputs {_signature(outputs)}"
@@ -62,9 +64,9 @@ class Graph:
 
         Raises BundleError if the graph fails, or makes other shapes than it declares or values that are not finite.
         """
-        expected = [(ROWS_PER_RUN, *shape) for shape in self.output_shapes.values()]
+        expected = [(self.rows_per_run, *shape) for shape in self.output_shapes.values()]
         parts = []
-        for chunk in _chunks(rows):
+        for chunk in _chunks(rows, self.rows_per_run):
             try:
                 outputs = self._session.run(None, {self._input: chunk})
             except Exception as error:  # as above
@@ -78,12 +80,12 @@ class Graph:
         return [np.concatenate(pieces)[: len(rows)] for pieces in zip(*parts, strict=True)]
 
 
-def _chunks(rows: Array) -> Iterator[Array]:
-    """`rows` in pieces of ROWS_PER_RUN, the last filled up with zeros; one piece if there are no rows."""
-    for start in range(0, max(len(rows), 1), ROWS_PER_RUN):
-        chunk = rows[start : start + ROWS_PER_RUN]
-        if len(chunk) < ROWS_PER_RUN:
-            chunk = np.concatenate([chunk, np.zeros((ROWS_PER_RUN - len(chunk), *rows.shape[1:]), np.float32)])
+def _chunks(rows: Array, size: int) -> Iterator[Array]:
+    """`rows` in pieces of `size`, the last filled up with zeros; one piece if there are no rows."""
+    for start in range(0, max(len(rows), 1), size):
+        chunk = rows[start : start + size]
+        if len(chunk) < size:
+            chunk = np.concatenate([chunk, np.zeros((size - len(chunk), *rows.shape[1:]), np.float32)])
         yield chunk
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 FloatImages = npt.NDArray[np.float32]
 ByteImages = npt.NDArray[np.uint8]
+ImageShape = tuple[int, int, int]  # channels, height, width
 MIDDLE_GREY = 128
 
 

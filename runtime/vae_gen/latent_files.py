@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from vae_gen.errors import DataError, UsageError
+from vae_gen.errors import DataError, UsageError, VaeGenError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.latents import Latents
 
@@ -34,14 +35,16 @@ def read_latents(source: str, stdin: TextIO) -> npt.NDArray[np.float64]:
                 f"{source!r} is neither a file nor numbers between commas, such as 0.5,-1,2; - reads lines from stdin"
             )
         return _read_file(path)
-    except (OSError, EOFError, ValueError, KeyError, MemoryError, SyntaxError, TypeError) as error:
+    except VaeGenError:
+        raise
+    except Exception as error:  # what a reader raises on a damaged file can be anything
         raise DataError(f"cannot read latents from {source}: {error}") from error
 
 
 def _read_file(path: Path) -> npt.NDArray[np.float64]:
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             latents = arrays["mean"]
     elif suffix == ".npy":
         with path.open("rb") as file:

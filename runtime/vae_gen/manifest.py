@@ -76,7 +76,7 @@ class Description:
             texts = {"name", "bundle_id", "licence", "prior"}
             values = {key: metadata[key] if key in texts else json.loads(metadata[key]) for key in _fields(cls)}
             _check_schema(json.loads(metadata["schema"]), source)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, RecursionError) as error:
             raise BundleError(f"the metadata of {source} is incomplete or damaged: {error}") from error
         return cls.from_json(values, source)
 

@@ -10,13 +10,12 @@ import numpy.typing as npt
 
 from vae_gen.bundles import find
 from vae_gen.cpus import usable_cpus
+from vae_gen.defaults import MAX_TEMPERATURE
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.graph import Graph
 from vae_gen.images import FloatImages
 from vae_gen.latents import Latents, draw
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest
-
-MAX_TEMPERATURE = 100
 
 
 def load(model: str | Path, threads: int | None = None) -> Model:

@@ -14,10 +14,9 @@ from PIL import Image, ImageOps
 
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, unpack
-from vae_gen.images import FloatImages, to_float
+from vae_gen.images import FloatImages, ImageShape, to_float
 from vae_gen.manifest import COLOR_MODES
 
-ImageShape = tuple[int, int, int]  # channels, height, width
 IDX_MAGIC = b"\0\0\x08"
 NPY_MAGIC = b"\x93NUMPY"
 
@@ -60,8 +59,9 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         if entries is None:
             yield path
             continue
-        suffixes = {*Image.registered_extensions(), ".npy"}
-        found = [entry for entry in entries if entry.suffix.lower() in suffixes and entry.is_file()]
+        readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+        suffixes = {*readable, ".npy"}
+        found = [entry for entry in entries if entry.suffix.lower() in suffixes and not entry.name.startswith(".")]
         if not found:
             raise DataError(f"the folder {path} holds no pictures")
         yield from found

@@ -14,11 +14,12 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from vae_gen.defaults import FORMATS
 from vae_gen.errors import OutputError, UsageError
 from vae_gen.files import make_folder, whole_file
-from vae_gen.images import ByteImages, to_pillow
+from vae_gen.images import ByteImages
+from vae_gen.png import encode_png
 
-FORMATS = ("png", "npy")
 INDEX_DIGITS = 9  # a billion images
 NUMBERED = re.compile(rf"\d{{{INDEX_DIGITS},}}\.png")
 # Names that promise a file; nobody wants a folder that is called so.
@@ -61,14 +62,11 @@ def _open_folder(out: Path, _count: int, _image_shape: tuple[int, int, int], ove
         there = list(out.iterdir()) if out.is_dir() else []
         if there and not overwrite:
             raise OutputError(f"{out} already holds something; choose another --out, or give --overwrite")
-        for path in there:
-            if NUMBERED.fullmatch(path.name):
-                path.unlink()
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror or error}") from error
     make_folder(out)
     try:
-        yield PngFolder(out)
+        yield PngFolder(out, [path for path in there if NUMBERED.fullmatch(path.name)])
     except BaseException:
         with suppress(OSError):  # a folder that got nothing is not left behind
             if not there:
@@ -79,13 +77,17 @@ def _open_folder(out: Path, _count: int, _image_shape: tuple[int, int, int], ove
 class PngFolder:
     """One PNG file an image, named by its index: 000000123.png."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stale: list[Path]) -> None:
+        """`stale` are pictures of an earlier run, to be removed before the first is written."""
         self._folder = folder
+        self._stale = stale
 
     def write(self, first: int, images: ByteImages) -> None:
+        while self._stale:
+            self._stale.pop().unlink()
         for index, image in enumerate(images, first):
             with whole_file(self._folder / f"{index:0{INDEX_DIGITS}d}.png") as partial:
-                to_pillow(image).save(partial, "PNG")
+                partial.write_bytes(encode_png(image))
 
 
 @contextmanager
@@ -100,7 +102,10 @@ def _open_npy(out: Path, count: int, image_shape: tuple[int, int, int], overwrit
     with whole_file(out) as partial, partial.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *image_shape)}
         np.lib.format.write_array_header_1_0(file, header)
-        yield NpyFile(file)
+        writer = NpyFile(file)
+        yield writer
+        if writer.written != count:
+            raise OutputError(f"{out} was to hold {count} images and got {writer.written}")
 
 
 class NpyFile:
@@ -108,6 +113,8 @@ class NpyFile:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self.written = 0
 
     def write(self, first: int, images: ByteImages) -> None:
+        self.written += len(images)
         self._file.write(np.ascontiguousarray(images).data)

@@ -169,6 +169,48 @@ def test_a_dense_layer_that_would_cost_more_is_not_made() -> None:
     assert folded == model
 
 
+def test_new_names_do_not_collide_with_old_ones() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(2, 6, 3)
+            self.y = nn.Linear(6 * 4 * 4, 3)  # its parameters are y.weight and y.bias, and so are the output's
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.y(self.first(x).flatten(1))
+
+    network = Named()
+    folded, folds = fold_affine(traced(network, 2, 6, 6))
+    assert len(folds) == 1
+    assert_as_pytorch(folded, network, 2, 6, 6)
+
+
+def test_a_graph_that_holds_others_is_left_alone() -> None:
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["wide"], ["out"])], "b", [], [helper.make_tensor_value_info("out", 1, None)]
+    )
+    constants = [
+        numpy_helper.from_array(np.ones((4, 50), np.float32), "up"),
+        numpy_helper.from_array(np.ones((50, 2), np.float32), "down"),
+        numpy_helper.from_array(np.array(True), "yes"),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "up"], ["wide"]),
+        helper.make_node("MatMul", ["wide", "down"], ["y"]),
+        helper.make_node("If", ["yes"], ["again"], then_branch=branch, else_branch=branch),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])]
+    outputs = [
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2]),
+        helper.make_tensor_value_info("again", TensorProto.FLOAT, ["batch", 50]),
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    folded, folds = fold_affine(model)
+    assert folds == []
+    assert folded == model
+
+
 def test_a_reshape_across_the_batch_is_left_alone() -> None:
     # Rows 2i and 2i + 1 become one row: no affine map of a row, though every operation is affine.
     constants = [

@@ -120,7 +120,9 @@ def test_the_manifest_tells_where_the_model_comes_from(run: Path, bundle: Path) 
     assert values["training"]["config"] == saved.config.as_dict()
     assert values["training"]["data"] == saved.data
     (test,) = [record for record in read_metrics(run) if record["split"] == "test"]
-    assert values["metrics"]["test"] == {name: test[name] for name in ("reconstruction", "kl", "total")}
+    assert values["metrics"]["test"] == {name: test[name] for name in ("step", "reconstruction", "kl", "total")}
+    options = f"--latent-dim 3 --batch-size 16 --steps 5 --threads {saved.config.threads}"
+    assert values["metrics"]["command"] == f"vae-gen train --preset {run.name} {options}"
     errors = values["export"]["parity_with_pytorch_float64"]
     assert errors.keys() == {"mean", "log_var", "image"}
     assert all(0 < error <= parity.TOLERANCE for error in errors.values())
@@ -184,7 +186,13 @@ def test_a_bundle_is_replaced_only_when_asked_and_only_if_it_is_one(bundle: Path
         export(run, tmp_path / "file")
 
 
-def test_a_failure_brings_the_old_bundle_back(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [(OSError(28, "No space left on device"), OutputError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+def test_a_failure_brings_the_old_bundle_back(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, raised: type[BaseException]
+) -> None:
     out = tmp_path / "out"
     export(run, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -192,11 +200,11 @@ def test_a_failure_brings_the_old_bundle_back(run: Path, tmp_path: Path, monkeyp
 
     def fail_for_the_new_one(self: Path, target: Path) -> Path:
         if self.name == "bundle":
-            raise OSError(28, "No space left on device")
+            raise failure
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
-    with pytest.raises(OutputError, match=r"cannot write the bundle .*No space left"):
+    with pytest.raises(raised, match=r"cannot write the bundle .*No space left" if raised is OutputError else None):
         export(run, out, name="other", overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -216,6 +224,19 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len(list((tmp_path / "images").iterdir())) == 3
     assert main(["export", str(tmp_path), "--out", out, "--overwrite"]) == 1
     assert "is no training run" in capsys.readouterr().err
+
+
+def test_export_tells_onnxruntime_not_to_report_usage() -> None:
+    watch = (
+        "import sys, os\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'onnxruntime': print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "import vae_gen_export.publish\n"
+    )
+    found = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"
 
 
 def test_a_checkpoint_that_is_missing_is_named(tmp_path: Path) -> None:

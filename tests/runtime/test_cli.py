@@ -197,6 +197,9 @@ def test_traverse_starts_from_a_seed_or_a_picture() -> None:
     run("traverse", *options, "--picture", "pictures/0.png", "--out", "picture.webp")
     mean = reference.encode(expected_pixels(z) / np.float32(255))[0].astype(np.float32)
     np.testing.assert_array_equal(frames("picture.webp"), expected_pixels(traversal(mean[0], 0, np.array([1, 2]))))
+    run("traverse", *options, "--picture", "pictures/0.png", "--invert", "--out", "inverted.webp")
+    mean = reference.encode(1 - expected_pixels(z) / np.float32(255))[0].astype(np.float32)
+    np.testing.assert_array_equal(frames("inverted.webp"), expected_pixels(traversal(mean[0], 0, np.array([1, 2]))))
 
 
 def test_traverse_of_all_latents_is_a_grid() -> None:
@@ -338,6 +341,7 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["traverse", "--dim", "-1"], 2, "dim is -1; the model has 8 latents"),
         (["traverse", "--out", "x.bmp"], 2, "x.bmp has no suffix of an animation"),
         (["traverse", "--z", "1,2"], 1, "shape (1, 2); notebook needs [n, 8]"),
+        (["traverse", "--invert"], 2, "--invert is for --picture"),
         (["traverse", "--seed", "1", "--z", "1"], 2, "give one of them"),
         (["traverse", "--frames", "1"], 2, "1 is not in the range 2<=x<=10000"),
         (["decode", "--z", "1,2,x"], 2, "'1,2,x' is neither a file nor numbers between commas"),

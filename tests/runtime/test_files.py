@@ -125,6 +125,21 @@ def test_what_is_there_is_kept_unless_asked(tmp_path: Path, format: str, name: s
     assert all(path.read_bytes() != content for path, content in before.items())
 
 
+def test_an_npy_file_that_is_not_full_is_not_published(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="was to hold 5 images and got 2"):  # noqa: SIM117
+        with open_writer(tmp_path / "a.npy", "npy", 5, (3, 5, 4)) as writer:
+            writer.write(0, IMAGES[:2])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_with_long_names_alike_do_not_meet(tmp_path: Path) -> None:
+    with whole_file(tmp_path / f"{'a' * 50}-1") as one, whole_file(tmp_path / f"{'a' * 50}-2") as other:
+        assert one != other
+        one.write_text("1")
+        other.write_text("2")
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["1", "2"]
+
+
 def test_the_format_follows_the_name() -> None:
     assert [format_of(Path(name)) for name in ("a.npy", "A.NPY", "out", "run.1/x")] == ["npy", "npy", "png", "png"]
     with pytest.raises(UsageError, match="names a file"), open_writer(Path("a.png"), "png", 1, (1, 2, 2)):
@@ -163,6 +178,13 @@ def test_files_without_latents_are_named(tmp_path: Path, text: str, message: str
     with pytest.raises(DataError, match=message) as raised:
         read_latents(str(tmp_path / "z.csv"), stdin=None)
     assert str(tmp_path / "z.csv") in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "content"), [("z.npz", b"PK\x03\x04damaged"), ("z.npy", b"text"), ("z.npy", b"")])
+def test_damaged_arrays_are_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="cannot read latents from"):
+        read_latents(str(tmp_path / name), stdin=None)
 
 
 def test_text_that_is_neither_a_file_nor_numbers_is_refused() -> None:

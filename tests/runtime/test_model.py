@@ -238,6 +238,12 @@ def test_a_description_that_cannot_be_is_refused(copy: Path, field: str, value: 
         load(copy)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_reach_onnxruntime(tiny: Path, threads: int) -> None:
+    graph = load(tiny, threads)._decoder
+    assert graph._session.get_session_options().intra_op_num_threads == threads
+
+
 def test_threads_below_one_are_refused(tiny: Path) -> None:
     with pytest.raises(UsageError, match="threads is 0"):
         load(tiny, threads=0)

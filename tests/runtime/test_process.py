@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 VAE_GEN = [sys.executable, "-m", "vae_gen"]
 
@@ -57,13 +59,24 @@ def test_sampling_needs_no_training_package(tmp_path: Path) -> None:
     block = f"import sys; sys.modules.update(dict.fromkeys({names})); from vae_gen.cli import main; "
     found = run("sample", "--n", "100", "--out", str(tmp_path / "out"), code=block + "sys.exit(main(sys.argv[1:]))")
     assert found.returncode == 0, found.stderr
-    contents = {path.read_bytes() for path in (tmp_path / "out").glob("*.png")}
-    assert len(contents) == 100
+    paths = list((tmp_path / "out").glob("*.png"))
+    assert len({path.read_bytes() for path in paths}) == len(paths) == 100
+    for path in paths:
+        with Image.open(path) as picture:
+            assert (picture.format, picture.mode, picture.size) == ("PNG", "L", (28, 28))
 
 
 def test_onnxruntime_is_told_not_to_report_usage() -> None:
-    code = "import vae_gen, os; vae_gen.load; print(os.environ['ORT_DISABLE_TELEMETRY'])"
-    assert run(code=code).stdout == "1\n"
+    watch = (
+        "import sys, os\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'onnxruntime': print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "import vae_gen\n"
+        "vae_gen.load('notebook')\n"
+    )
+    assert run(code=watch).stdout == "1\n"
 
 
 def test_a_closed_pipe_ends_the_command_quietly(tmp_path: Path) -> None:
@@ -96,6 +109,24 @@ def test_a_pipe_is_a_file_to_read(tmp_path: Path) -> None:
     command = f"{sys.executable} -m vae_gen encode <(cat out/000000000.png) | {sys.executable} -m vae_gen decode --z -"
     subprocess.run(["bash", "-c", f"{command} --out again -q"], cwd=tmp_path, check=True, timeout=60)
     assert (tmp_path / "again/000000000.png").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the system has no such terminals")
+@pytest.mark.parametrize(("options", "shown"), [([], True), (["--quiet"], False)])
+def test_a_progress_bar_is_for_terminals_only(tmp_path: Path, options: list[str], shown: bool) -> None:
+    import pty
+
+    command = [*VAE_GEN, "sample", "--n", "3000", "--out", "a.npy", "--seed", "1", "--overwrite", *options]
+    assert "3000/3000" not in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+    reader, terminal = pty.openpty()
+    subprocess.run(command, cwd=tmp_path, stderr=terminal, check=True)
+    os.close(terminal)
+    text = b""
+    with contextlib.suppress(OSError):  # what Linux says where nobody can write any more
+        while part := os.read(reader, 4096):
+            text += part
+    os.close(reader)
+    assert (b"3000/3000" in text) == shown
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from vae_gen.cli import COMMANDS, cli
+from vae_gen.cli import COMMANDS, cli, main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,6 +27,19 @@ def test_every_command_line_is_one_that_the_program_takes(arguments: list[str]) 
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     command.make_context(name, rest)  # raises for an unknown option or a value out of range
+
+
+def test_the_first_commands_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text().partition("## Make images")[2].partition("From Python")[0]
+    ran = [line for _, code in FENCED.findall(text) for line in code.splitlines()]
+    assert len(ran) == 11
+    for line in ran:
+        words = shlex.split(line.replace("--n 1000000", "--n 100000"), comments=True)
+        assert main(words[1:]) == 0, line
+    assert len(list(Path("digits").iterdir())) == len(list(Path("again").iterdir())) == 100
+    million = np.load("digits.npy", mmap_mode="r")
+    assert million.shape == (100_000, 1, 28, 28)
 
 
 def test_every_command_is_shown() -> None:

@@ -29,6 +29,7 @@ def test_a_twelfth_is_held_out_and_the_rest_trained_on(small_data: Path) -> None
     content = (small_data / "train-images-idx3-ubyte").read_bytes()
     assert data.describe() == {
         "sha256": hashlib.sha256(content).hexdigest(),
+        "test_sha256": hashlib.sha256(idx(blobs(20, 12, 8, seed=2))).hexdigest(),
         "train_images": 110,
         "validation_images": 10,
         "test_images": 20,

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from vae_gen.cli import main
-from vae_gen.errors import DataError, OutputError, UsageError
+from vae_gen.errors import DataError, OutputError, UsageError, VaeGenError
 from vae_gen_train import trainer
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig, preset_names
-from vae_gen_train.data import DataSet, load_idx_directory
-from vae_gen_train.evaluation import evaluate, latent_statistics
+from vae_gen_train.data import DataSet, batches, load_idx_directory
+from vae_gen_train.evaluation import evaluate, latent_statistics, seed_torch
 from vae_gen_train.metrics_log import read_metrics
+from vae_gen_train.nets import build
 
 SMALL = {"steps": 12, "batch_size": 16, "latent_dim": 3, "lr": 1e-3}
 
@@ -99,6 +100,79 @@ def test_a_run_learns_and_leaves_what_it_promises(data: DataSet, tmp_path: Path)
     np.testing.assert_array_equal(pixels, data.validation[0, 0])
 
 
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    tensors = load_file(run / "checkpoint.safetensors")
+    return {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
+
+
+def test_training_is_adam_on_squared_errors_plus_kl(data: DataSet, tmp_path: Path) -> None:
+    """Three steps, against the loss and Adam (Kingma & Ba 2015, algorithm 1) written out."""
+    trainer.train(data, tmp_path / "run", config("notebook", steps=3, lr=2e-3))
+
+    torch.manual_seed(0)
+    vae = build("notebook", (1, 12, 8), 3)
+    moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in vae.named_parameters()}
+    order = batches(seed=0, images=len(data.train), batch_size=16, first_step=0)
+    for step in (1, 2, 3):
+        seed_torch(0, trainer.STREAM, step)
+        image = torch.from_numpy(data.train[next(order)] / np.float32(255))
+        mean, log_var = vae.encoder(image)
+        output = vae.decoder(mean + torch.exp(log_var / 2) * torch.randn_like(mean))
+        squares = ((output - image) ** 2).sum((1, 2, 3))
+        kl = ((mean**2 + log_var.exp() - log_var - 1) / 2).sum(1)
+        gradients = torch.autograd.grad((squares + kl).mean(), list(vae.parameters()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(vae.named_parameters(), gradients, strict=True):
+                first, second = moments[name]
+                first.mul_(0.9).add_(0.1 * gradient)
+                second.mul_(0.999).add_(0.001 * gradient**2)
+                unbiased = first / (1 - 0.9**step), second / (1 - 0.999**step)
+                parameter.sub_(2e-3 * unbiased[0] / (unbiased[1].sqrt() + 1e-8))
+    found = weights(tmp_path / "run")
+    assert found.keys() == dict(vae.named_parameters()).keys()
+    for name, parameter in vae.named_parameters():
+        # Where a gradient is nearly nothing, Adam turns its rounding errors into steps.
+        close = torch.isclose(found[name], parameter, rtol=1e-3, atol=1e-4)
+        assert close.float().mean() > 0.999, name
+
+
+@pytest.mark.parametrize("change", [{"lr": 2e-3}, {"batch_size": 8}, {"seed": 1}])
+def test_every_setting_changes_what_is_learned(data: DataSet, tmp_path: Path, change: dict[str, object]) -> None:
+    trainer.train(data, tmp_path / "one", config(steps=2))
+    trainer.train(data, tmp_path / "other", config(steps=2, **change))
+    one, other = weights(tmp_path / "one"), weights(tmp_path / "other")
+    assert not torch.equal(one["decoder.0.weight"], other["decoder.0.weight"])
+
+
+def test_losses_that_are_not_finite_end_the_run(data: DataSet, tmp_path: Path) -> None:
+    with pytest.raises(VaeGenError, match=r"the losses at step \d+ are no longer finite numbers; .*--lr below 0\.9"):
+        trainer.train(data, tmp_path / "run", config(steps=2000, lr=0.9, checkpoint_every=1))
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
+    assert all(np.isfinite(record["total"]) for record in read_metrics(tmp_path / "run"))
+
+
+def test_threads_are_kept_by_resume(data: DataSet, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    trainer.train(data, tmp_path / "run", config(steps=2, threads=1))
+    torch.set_num_threads(2)
+    trainer.resume(data, tmp_path / "run", steps=3)
+    assert torch.get_num_threads() == Checkpoint.open(tmp_path / "run").config.threads == 1
+    assert json.loads((tmp_path / "run/config.json").read_text())["config"]["steps"] == 3
+    torch.set_num_threads(before)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_named(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match=r"cannot write .*checkpoint\.safetensors: No space left on device"):
+        trainer.train(data, tmp_path / "run", config())
+    assert not list((tmp_path / "run").glob("*checkpoint*"))
+
+
 @pytest.mark.parametrize("preset", ["notebook", "notebook-relu"])
 @pytest.mark.parametrize("crash_at", [3, 5, 9])
 def test_a_run_that_was_killed_and_resumed_is_bit_identical(
@@ -150,7 +224,12 @@ def test_the_seed_decides_everything(data: DataSet, tmp_path: Path) -> None:
 def test_a_checkpoint_holds_the_network_and_says_what_it_is(data: DataSet, tmp_path: Path) -> None:
     trainer.train(data, tmp_path / "run", config())
     saved = Checkpoint.open(tmp_path / "run")
-    assert (saved.step, saved.config, saved.image_shape, saved.data) == (12, config(), (1, 12, 8), data.describe())
+    assert (saved.step, saved.config, saved.image_shape, saved.data) == (
+        12,
+        config(threads=torch.get_num_threads()),
+        (1, 12, 8),
+        data.describe(),
+    )
     vae = saved.load_network().eval()
     device = torch.device("cpu")
     records = [record for record in read_metrics(tmp_path / "run") if record["split"] == "test"]
@@ -168,7 +247,7 @@ def test_a_checkpoint_holds_the_network_and_says_what_it_is(data: DataSet, tmp_p
 
 
 def test_training_sees_training_images_only(data: DataSet, tmp_path: Path) -> None:
-    spoiled = DataSet(data.sha256, data.train, 255 - data.validation, 255 - data.test)
+    spoiled = DataSet(data.sha256, data.test_sha256, data.train, 255 - data.validation, 255 - data.test)
     trainer.train(data, tmp_path / "a", config())
     trainer.train(spoiled, tmp_path / "b", config())
     a, b = (load_file(tmp_path / name / "checkpoint.safetensors") for name in "ab")
@@ -181,7 +260,7 @@ def test_what_cannot_go_on_is_refused(data: DataSet, small_data: Path, tmp_path:
         trainer.train(data, tmp_path / "run", config())
     with pytest.raises(UsageError, match="has already done 12"):
         trainer.resume(data, tmp_path / "run", steps=5)
-    other = DataSet("0" * 64, data.train, data.validation, data.test)
+    other = DataSet("0" * 64, None, data.train, data.validation, data.test)
     with pytest.raises(UsageError, match="was begun with other data"):
         trainer.resume(other, tmp_path / "run")
     with pytest.raises(DataError, match=r"is no training run: it has no checkpoint\.safetensors"):
@@ -246,20 +325,38 @@ def test_every_option_reaches_the_run(small_data: Path, tmp_path: Path, capsys: 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_exits_130(small_data: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_process_that_was_killed_goes_on_in_another(small_data: Path, tmp_path: Path) -> None:
+    options = ["--data", str(small_data), "--preset", "notebook-relu", "--latent-dim", "3", "--batch-size", "4"]
+    train = [sys.executable, "-m", "vae_gen", "train", "--quiet"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    with subprocess.Popen([*train, *options, "--threads", "1", "--steps", "100000", "--out", str(killed)]) as process:
+        deadline = time.monotonic() + 60
+        while not (killed / "reconstructions/step-000200.png").exists():  # in the midst of it
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+    assert Checkpoint.open(killed).step == 0
+    # As if it had been asked for 20 steps only, which a killed run forgot with all that it had not saved.
+    subprocess.run([*train, "--data", str(small_data), "--resume", str(killed), "--steps", "20"], check=True)
+    subprocess.run([*train, *options, "--threads", "1", "--steps", "20", "--out", str(whole)], check=True)
+    assert_same_run(killed, whole)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_stops(small_data: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     options = ["--data", str(small_data), "--out", str(run), "--steps", "1000000", "--batch-size", "4"]
     command = [sys.executable, "-m", "vae_gen", "train", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
-        while not (run / "metrics.jsonl").exists():
+        while not (run / "checkpoint.safetensors").exists():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(0.5)
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     step = Checkpoint.open(run).step
     assert f"Stopped: step {step} of 1000000 is saved; go on with --resume {run}" in errors
     assert "Traceback" not in errors

@@ -7,18 +7,21 @@ beside the tensors. A file is replaced as a whole or not at all.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 from vae_gen.errors import DataError
+from vae_gen.files import whole_file
+from vae_gen.images import ImageShape
 
 from vae_gen_train.config import TrainConfig
-from vae_gen_train.nets import VAE, ImageShape, build
+from vae_gen_train.nets import VAE, build
 
 FILE_NAME = "checkpoint.safetensors"
 FORMAT = "vae-gen checkpoint 1"
@@ -42,7 +45,7 @@ class Checkpoint:
         """The checkpoint in a run's directory. Raises DataError if there is none that can be read."""
         path = run / FILE_NAME
         if not path.is_file():
-            raise DataError(f"{run} is no training run: it has no {FILE_NAME}; vae-gen train --out {run} makes one")
+            raise DataError(f"{run} is no training run: it has no {FILE_NAME}")
         try:
             with safe_open(path, "pt") as file:
                 header = file.metadata() or {}
@@ -82,12 +85,17 @@ class Checkpoint:
 
 
 def save(run: Path, vae: VAE, optimiser: torch.optim.Optimizer, config: TrainConfig, **state: Any) -> None:
-    """Replace the run's checkpoint. `state` is what Checkpoint has beside the path and the configuration."""
+    """Replace the run's checkpoint; it is on the disk when this returns. Raises OutputError.
+
+    `state` is what Checkpoint has beside the path and the configuration.
+    """
     tensors = {NETWORK + name: tensor for name, tensor in vae.state_dict().items()}
     for name, parameter in vae.named_parameters():
         for field, tensor in optimiser.state[parameter].items():
             tensors[f"{OPTIMISER}{name}.{field}"] = tensor
-    partial = run / f".{FILE_NAME}.partial"
     header = {"format": FORMAT, "state": json.dumps({"config": config.as_dict(), **state})}
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, header)
-    partial.replace(run / FILE_NAME)
+    content = serialise({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, header)
+    with whole_file(run / FILE_NAME) as partial, partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

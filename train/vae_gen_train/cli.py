@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from vae_gen.cli import options
-from vae_gen.cpus import usable_cpus
 from vae_gen.errors import MissingExtraError, UsageError
 
 from vae_gen_train.config import TrainConfig, preset_names
 
 if TYPE_CHECKING:
+    from vae_gen_train.data import DataSet
     from vae_gen_train.metrics_log import Progress, Record
 
 
@@ -40,14 +38,17 @@ if TYPE_CHECKING:
 @click.option("--latent-dim", type=int, help="Number of latents.")
 @click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
 @click.option("--device", help="auto, cpu, cuda, ...; auto takes a GPU where there is one.")
-@click.option("--threads", type=click.IntRange(min=1), help="Processors to use. Default: all that this process may.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Processors to use. Default: all that this process may.",
+)
 @options.quiet_option
 def train(
     preset: str,
     data: Path | None,
     out: Path | None,
     resumed: Path | None,
-    threads: int | None,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -63,9 +64,8 @@ def train(
     """
     if resumed is not None:
         _check_resumed_options(resumed)
-    config = TrainConfig.from_preset(preset, **settings)
     try:
-        import torch
+        from tqdm import tqdm
 
         from vae_gen_train import trainer
         from vae_gen_train.checkpoint import Checkpoint
@@ -74,18 +74,25 @@ def train(
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen train", error.name or "torch", "train") from error
 
-    torch.set_num_threads(threads or usable_cpus())
+    def load_data() -> DataSet:
+        return load_idx_directory(data or fetch_mnist(notify=lambda message: options.say(message, quiet)))
+
+    hide = quiet or not sys.stderr.isatty()
     if resumed is None:
         run = out or Path("runs") / preset
-        images = load_idx_directory(data or fetch_mnist())
-        with _training_bar(config.steps, quiet) as progress:
-            trainer.train(images, run, config, progress)
+        config = TrainConfig.from_preset(preset, **settings)
+        trainer.select_device(config.device)  # before anything is downloaded
+        images = load_data()
+        with tqdm(total=config.steps, file=sys.stderr, unit="step", disable=hide) as bar:
+            trainer.train(images, run, config, _show(bar, quiet))
     else:
         run = resumed
         saved = Checkpoint.open(run)
-        images = load_idx_directory(data or fetch_mnist())
-        with _training_bar(settings["steps"] or saved.config.steps, quiet, saved.step) as progress:
-            trainer.resume(images, run, settings["steps"], settings["device"], progress)
+        images = load_data()
+        steps = settings["steps"] or saved.config.steps
+        with tqdm(total=steps, initial=saved.step, file=sys.stderr, unit="step", disable=hide) as bar:
+            changes = {name: settings[name] for name in ("steps", "device", "threads")}
+            trainer.resume(images, run, **changes, progress=_show(bar, quiet))
     options.say(f"the run is in {run}; next: vae-gen export {run} --out models/NAME", quiet)
 
 
@@ -98,20 +105,16 @@ def _check_resumed_options(run: Path) -> None:
             raise UsageError(f"{option} cannot be given with --resume: {run} goes on as it began")
 
 
-@contextmanager
-def _training_bar(steps: int, quiet: bool, done: int = 0) -> Iterator[Progress]:
-    """A bar with the losses on stderr if that is a terminal, and a line for each evaluation."""
-    from tqdm import tqdm
+def _show(bar: Any, quiet: bool) -> Progress:
+    """The losses beside the bar, and a line for each evaluation."""
 
-    with tqdm(total=steps, initial=done, file=sys.stderr, unit="step", disable=quiet or not sys.stderr.isatty()) as bar:
+    def show(record: Record) -> None:
+        losses = {name: f"{record[name]:.2f}" for name in ("reconstruction", "kl", "total")}
+        if record["split"] == "train":
+            bar.set_postfix(losses, refresh=False)
+            bar.update(record["step"] - bar.n)
+        elif not quiet:
+            text = ", ".join(f"{name} {value}" for name, value in losses.items())
+            bar.write(f"step {record['step']:6}  {record['split']:10}  {text}", file=sys.stderr)
 
-        def show(record: Record) -> None:
-            losses = {name: f"{record[name]:.2f}" for name in ("reconstruction", "kl", "total")}
-            if record["split"] == "train":
-                bar.set_postfix(losses, refresh=False)
-                bar.update(record["step"] - bar.n)
-            elif not quiet:
-                text = ", ".join(f"{name} {value}" for name, value in losses.items())
-                bar.write(f"step {record['step']:6}  {record['split']:10}  {text}", file=sys.stderr)
-
-        yield show
+    return show

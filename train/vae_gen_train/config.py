@@ -23,9 +23,10 @@ class TrainConfig:
     steps: int  # optimiser steps in all
     seed: int = 0
     device: str = "auto"
+    threads: int | None = None  # processors to compute with; None becomes a number when the run begins
     evaluate_every: int = 1000  # steps between evaluations on the validation and test images
     checkpoint_every: int = 1000
-    picture_every: int = 1000
+    picture_every: int = 200
     log_every: int = 50
 
     def __post_init__(self) -> None:
@@ -35,8 +36,10 @@ class TrainConfig:
                 raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1")
         if not 0 < self.lr < 1:
             raise UsageError(f"lr is {self.lr}; it must be above 0 and below 1")
-        if not 0 <= self.seed < 2**63:
-            raise UsageError(f"seed is {self.seed}; it must be at least 0 and below 2**63")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads is {self.threads}; it must be at least 1")
+        if not 0 <= self.seed < 2**32:  # of a larger one torch's CPU generator would use 32 bits only
+            raise UsageError(f"seed is {self.seed}; it must be at least 0 and below 2**32")
 
     @classmethod
     def from_preset(cls, preset: str, **overrides: Any) -> TrainConfig:

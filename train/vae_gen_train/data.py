@@ -24,6 +24,7 @@ class DataSet:
     """Images [n, channels, height, width], split for training, and what identifies them."""
 
     sha256: str  # of the training file's uncompressed content
+    test_sha256: str | None  # of the test file's
     train: Images
     validation: Images
     test: Images | None
@@ -33,10 +34,11 @@ class DataSet:
         channels, height, width = self.train.shape[1:]
         return channels, height, width
 
-    def describe(self) -> dict[str, str | int]:
+    def describe(self) -> dict[str, str | int | None]:
         """What a checkpoint and a manifest say of the data."""
         return {
             "sha256": self.sha256,
+            "test_sha256": self.test_sha256,
             "train_images": len(self.train),
             "validation_images": len(self.validation),
             "test_images": 0 if self.test is None else len(self.test),
@@ -59,15 +61,17 @@ def load_idx_directory(directory: Path) -> DataSet:
     held_out = len(images) // VALIDATION_SHARE
 
     test_path = _find(directory, TEST_IMAGES)
-    test = None
+    test = test_sha256 = None
     if test_path is not None:
-        test = parse_idx(read_idx_bytes(test_path), str(test_path), dimensions=3)[:, None]
+        test_content = read_idx_bytes(test_path)
+        test_sha256 = hashlib.sha256(test_content).hexdigest()
+        test = parse_idx(test_content, str(test_path), dimensions=3)[:, None]
         if test.shape[1:] != images.shape[1:]:
             raise DataError(
                 f"{test_path} holds images of {test.shape[2]}x{test.shape[3]}, "
                 f"{train_path} of {images.shape[2]}x{images.shape[3]}"
             )
-    return DataSet(hashlib.sha256(content).hexdigest(), images[held_out:], images[:held_out], test)
+    return DataSet(hashlib.sha256(content).hexdigest(), test_sha256, images[held_out:], images[:held_out], test)
 
 
 def _find(directory: Path, name: str) -> Path | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vae_gen_train.data import DataSet, Images
 from vae_gen_train.nets import VAE
-from vae_gen_train.objective import kl_to_standard_normal, sum_of_squared_errors
+from vae_gen_train.objective import kl_to_standard_normal, sse_objective
 
 BATCH = 500
 STREAM = 1  # which of a seed's random streams evaluations draw from; training steps have 0
@@ -63,10 +63,9 @@ def evaluate(vae: VAE, images: Images, seed: int, device: torch.device) -> Losse
     with evaluating(vae):
         for number, start in enumerate(range(0, len(images), BATCH)):
             seed_torch(seed, STREAM, number)
-            batch = to_float(images[start : start + BATCH], device)
-            output, mean, log_var = vae(batch)
-            reconstruction += sum_of_squared_errors(output, batch).double().sum().item()
-            kl += kl_to_standard_normal(mean, log_var).double().sum().item()
+            terms = sse_objective(vae, to_float(images[start : start + BATCH], device))
+            reconstruction += terms.reconstruction.cpu().double().sum().item()
+            kl += terms.kl.cpu().double().sum().item()
     return Losses.of(reconstruction / len(images), kl / len(images))
 
 
@@ -81,7 +80,7 @@ def latent_statistics(vae: VAE, images: Images, device: torch.device) -> dict[st
     with evaluating(vae):
         starts = range(0, len(images), BATCH)
         parts = [vae.encoder(to_float(images[start : start + BATCH], device)) for start in starts]
-        mean, log_var = (torch.cat(tensors).double() for tensors in zip(*parts, strict=True))
+        mean, log_var = (torch.cat(tensors).cpu().double() for tensors in zip(*parts, strict=True))
         variance = mean.var(0, correction=0) + log_var.exp().mean(0)  # the law of total variance
         kl = kl_to_standard_normal(mean, log_var).mean(0)
     return {"mean": mean.mean(0).tolist(), "std": variance.sqrt().tolist(), "kl": kl.tolist()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vae_gen.errors import DataError
+from vae_gen.files import whole_file
 
 from vae_gen_train.evaluation import Losses
 
@@ -28,9 +29,8 @@ class MetricsLog:
         """Open the log of `run`, without what an interrupted run logged after step `first_step`."""
         self._progress = progress
         kept = [record for record in read_metrics(run) if record["step"] <= first_step]
-        partial = run / f".{FILE_NAME}.partial"
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
-        partial.replace(run / FILE_NAME)
+        with whole_file(run / FILE_NAME) as partial:
+            partial.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
         self._file = (run / FILE_NAME).open("a", encoding="utf-8")
 
     def add(self, step: int, split: str, losses: Losses, **others: float) -> None:

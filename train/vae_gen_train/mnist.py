@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pooch
@@ -37,10 +37,13 @@ def cache_folder() -> Path:
     return (Path(chosen) if chosen else Path(pooch.os_cache("vae-gen"))) / "mnist"
 
 
-def fetch_mnist(folder: Path | None = None, mirrors: Sequence[str] = MIRRORS) -> Path:
+def fetch_mnist(
+    folder: Path | None = None, mirrors: Sequence[str] = MIRRORS, notify: Callable[[str], None] = lambda message: None
+) -> Path:
     """The folder with MNIST's images, by default `cache_folder()`; what is not there yet is downloaded.
 
-    The mirrors are tried in turn. A file that is not whole or not right is never left in the folder.
+    The mirrors are tried in turn, and `notify` is told of each try. A file that is not whole or not right is
+    never left in the folder.
     Raises DataError, with every mirror's failure, if none of them gives a file with the right content.
     """
     folder = folder or cache_folder()
@@ -51,6 +54,7 @@ def fetch_mnist(folder: Path | None = None, mirrors: Sequence[str] = MIRRORS) ->
             continue
         failures: list[str] = []
         for mirror in mirrors:
+            notify(f"downloading {mirror}{path.name} to {folder}")
             try:
                 _download(mirror + path.name, path, expected)
                 break

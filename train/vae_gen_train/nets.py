@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from vae_gen.errors import UsageError
-
-ImageShape = tuple[int, int, int]  # channels, height, width
+from vae_gen.images import ImageShape
 
 
 class Encoder(nn.Module):
@@ -74,8 +73,7 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
     It is the gradient of SameConv2d with respect to its input; weights are laid out as in
     nn.ConvTranspose2d, [in, out, kernel, kernel]. With stride 1 it is computed as what it then is, a
-    convolution with the kernel turned by 180 degrees: the backward pass is a third faster on a CPU, and
-    every ONNX engine runs Conv better than ConvTranspose.
+    convolution with the kernel turned by 180 degrees, which every ONNX engine runs better than ConvTranspose.
     """
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -85,8 +83,8 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
             turned = self.weight.flip(2, 3).transpose(0, 1)
             low, high = kernel - 1 - before, kernel - 1 - after
             return F.conv2d(F.pad(input, (low, high, low, high)), turned, self.bias)
-        if before != after:
-            raise UsageError(f"kernel {kernel} with stride {stride} needs uneven padding; use an even difference")
+        if before != after or kernel < stride:
+            raise UsageError(f"kernel {kernel} with stride {stride} is not supported; use stride + 2, + 4, ...")
         return F.conv_transpose2d(input, self.weight, self.bias, stride, before)
 
 
@@ -123,10 +121,11 @@ def _notebook_vae(
 
     # 24 -> 49 for 28x28: half of the small image's pixels, then all of them.
     pixels = rows * columns
+    hidden = max(1, pixels // 2)
     decoder = nn.Sequential(
-        nn.Linear(latent_dim, pixels // 2),
+        nn.Linear(latent_dim, hidden),
         nn.LeakyReLU(0.3),
-        nn.Linear(pixels // 2, pixels),
+        nn.Linear(hidden, pixels),
         nn.LeakyReLU(0.3),
         nn.Unflatten(1, (1, rows, columns)),
         SameConvTranspose2d(1, filters, kernel, stride=2),

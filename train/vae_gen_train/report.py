@@ -11,6 +11,7 @@ from vae_gen.animate import save_animation, to_frames
 from vae_gen.files import whole_file
 from vae_gen.images import ByteImages, enlarge, pairs_sheet, to_pillow, to_uint8
 from vae_gen.latents import Latents, draw, traversal
+from vae_gen.png import encode_png
 
 from vae_gen_train.evaluation import evaluating, to_float
 from vae_gen_train.metrics_log import read_metrics
@@ -30,7 +31,7 @@ def draw_reconstructions(vae: VAE, images: ByteImages, device: torch.device, pat
     save_png(enlarge(pairs_sheet(inputs, outputs, columns=10), 2), path)
 
 
-def draw_report(run: Path, vae: VAE, device: torch.device) -> None:
+def draw_report(run: Path, vae: VAE, latent_dim: int, device: torch.device) -> None:
     """Draw, in the run's directory:
 
     loss-curve.png   training losses over steps, and those of the validation images
@@ -39,7 +40,6 @@ def draw_report(run: Path, vae: VAE, device: torch.device) -> None:
     decoded-z.png    one given point decoded (the notebook's, where there are 8 latents; else the origin)
     traversal.gif    the last latent swept from that point
     """
-    latent_dim = vae.encoder.mean.out_features
     z = np.zeros(latent_dim, np.float32)
     if latent_dim == len(NOTEBOOK_Z):
         z[:] = NOTEBOOK_Z
@@ -58,7 +58,7 @@ def draw_report(run: Path, vae: VAE, device: torch.device) -> None:
 def save_png(image: ByteImages, path: Path) -> None:
     """One image [C, H, W], C = 1, 3 or 4, as a PNG."""
     with whole_file(path) as partial:
-        to_pillow(image).save(partial, "PNG")
+        partial.write_bytes(encode_png(image))
 
 
 def _decode(vae: VAE, z: Latents, device: torch.device) -> ByteImages:

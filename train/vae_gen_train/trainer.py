@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import signal
 import threading
 import time
@@ -29,7 +30,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from vae_gen.errors import OutputError, StoppedError, UsageError
+from vae_gen.cpus import usable_cpus
+from vae_gen.errors import OutputError, StoppedError, UsageError, VaeGenError
 from vae_gen.files import make_folder
 
 from vae_gen_train import checkpoint
@@ -39,7 +41,7 @@ from vae_gen_train.data import DataSet, batches
 from vae_gen_train.evaluation import Losses, evaluate_splits, latent_statistics, seed_torch, to_float
 from vae_gen_train.metrics_log import MetricsLog, Progress, no_progress
 from vae_gen_train.nets import VAE, build
-from vae_gen_train.objective import kl_to_standard_normal, sum_of_squared_errors
+from vae_gen_train.objective import sse_objective
 from vae_gen_train.report import draw_reconstructions, draw_report
 
 CONFIG = "config.json"
@@ -49,10 +51,12 @@ STREAM = 0  # which of a seed's random streams training steps draw from; evaluat
 def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = no_progress) -> None:
     """Train a new network in the new directory `run`.
 
-    `progress` is called with every record that goes into the metrics log. Ctrl-C (SIGINT) or SIGTERM
+    `progress` is called with every record that goes into the metrics log. Ctrl-C (SIGINT), SIGTERM or SIGHUP
     finishes the step, saves a checkpoint and raises StoppedError.
-    Raises UsageError if the device is unknown, OutputError if `run` cannot be made or is not empty.
+    Raises VaeGenError if the losses are no longer finite, UsageError if the device is unknown, OutputError if
+    `run` cannot be made or is not empty.
     """
+    config = dataclasses.replace(config, threads=config.threads or usable_cpus())
     device = select_device(config.device)
     torch.manual_seed(config.seed)
     vae = build(config.network, data.image_shape, config.latent_dim)
@@ -60,8 +64,6 @@ def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = no
     if any(run.iterdir()):
         raise OutputError(f"{run} is not empty; choose another --out, or continue a run with --resume {run}")
     with _output_errors(run):
-        description = {"config": config.as_dict(), "data": data.describe(), "packages": package_versions()}
-        (run / CONFIG).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
         _Run(data, run, config, vae, device, progress).go(first_step=0)
 
 
@@ -70,17 +72,20 @@ def resume(
     run: Path,
     steps: int | None = None,
     device: str | None = None,
+    threads: int | None = None,
     progress: Progress = no_progress,
 ) -> None:
     """Continue the run in the directory `run`, to its configured number of steps or to `steps`.
 
-    A run that is finished only has its report drawn again. Raises DataError if there is no checkpoint,
-    UsageError if `data` is not what the run began with or `steps` are fewer than are done.
+    Another `device` or number of `threads` than the run began with gives other roundings. A run that is finished
+    only has its report drawn again. Raises as `train` does, DataError if there is no checkpoint, and UsageError
+    if `data` is not what the run began with or `steps` are fewer than are done.
     """
     saved = Checkpoint.open(run)
     if data.describe() != saved.data:
         raise UsageError(f"{run} was begun with other data: {saved.data}; --data gives {data.describe()}")
-    config = dataclasses.replace(saved.config, steps=steps or saved.config.steps, device=device or saved.config.device)
+    given = {"steps": steps, "device": device, "threads": threads}
+    config = TrainConfig(**saved.config.as_dict() | {name: value for name, value in given.items() if value is not None})
     if config.steps < saved.step:
         raise UsageError(f"steps is {config.steps}, but {run} has already done {saved.step}")
     vae = build(config.network, data.image_shape, config.latent_dim)
@@ -115,12 +120,16 @@ class _Run:
     ) -> None:
         self.data, self.run, self.config, self.device, self.progress = data, run, config, device, progress
         torch.backends.cudnn.deterministic = True
-        # With channels last a step on a CPU takes a fifth less time (benchmarks/train_step.py).
+        torch.set_num_threads(config.threads or usable_cpus())
         self.vae = vae.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.Adam(self.vae.parameters(), config.lr, fused=True)
 
     def go(self, first_step: int) -> None:
         config = self.config
+        about = {"config": config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
+        (self.run / CONFIG).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        if first_step == 0:
+            self._save(0)  # from here on the run can be resumed
         make_folder(self.run / "reconstructions")
         self.vae.train()
         order = batches(config.seed, len(self.data.train), config.batch_size, first_step)
@@ -129,6 +138,7 @@ class _Run:
             for step in range(first_step + 1, config.steps + 1):
                 losses = self._step(step, next(order))
                 last, stopping = step == config.steps, stop_requested()
+                saving = bool(last or stopping or step % config.checkpoint_every == 0)
                 if last or step % config.log_every == 0:
                     seconds = round(time.monotonic() - started, 3)
                     log.add(step, "train", losses(), seconds=seconds)
@@ -138,24 +148,38 @@ class _Run:
                 if last or step % config.picture_every == 0:
                     path = self.run / "reconstructions" / f"step-{step:06d}.png"
                     draw_reconstructions(self.vae, self.data.validation, self.device, path)
-                if last or stopping or step % config.checkpoint_every == 0:
+                if saving:
+                    losses()
                     log.flush()
                     self._save(step)
                 if stopping and not last:
-                    raise StoppedError(f"step {step} of {config.steps} is saved; go on with --resume {self.run}")
-        draw_report(self.run, self.vae, self.device)
+                    message = f"step {step} of {config.steps} is saved; go on with --resume {self.run}"
+                    raise StoppedError(message, stopping)
+        draw_report(self.run, self.vae, config.latent_dim, self.device)
 
     def _step(self, step: int, indices: npt.NDArray[np.int64]) -> Callable[[], Losses]:
-        """One optimiser step. Its losses come as a function, so that a GPU is not waited for at every step."""
+        """One optimiser step. Its losses come as a function, so that a GPU is not waited for at every step.
+
+        The function raises VaeGenError if they are not finite.
+        """
         seed_torch(self.config.seed, STREAM, step)
         image = to_float(self.data.train[indices], self.device)
-        output, mean, log_var = self.vae(image)
-        reconstruction = sum_of_squared_errors(output, image).mean()
-        kl = kl_to_standard_normal(mean, log_var).sum(1).mean()
+        terms = sse_objective(self.vae, image)
+        reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
         self.optimiser.zero_grad()
         (reconstruction + kl).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        return lambda: Losses.of(reconstruction.item(), kl.item())
+
+        def losses() -> Losses:
+            found = Losses.of(reconstruction.item(), kl.item())
+            if not math.isfinite(found.total):
+                raise VaeGenError(
+                    f"the losses at step {step} are no longer finite numbers; begin again with an --lr below "
+                    f"{self.config.lr:g}. The last checkpoint in {self.run} is from before"
+                )
+            return found
+
+        return losses
 
     def _save(self, step: int) -> None:
         checkpoint.save(
@@ -181,13 +205,18 @@ def _output_errors(run: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within it, the first SIGINT or SIGTERM only sets a flag; a second one acts as it always does."""
+def _stop_signals() -> Iterator[Callable[[], int]]:
+    """Within it, the first SIGINT, SIGTERM or SIGHUP is only noted; a second one acts as it always does.
+
+    What it yields gives the number of the signal, or 0. Signals that are ignored (nohup) stay so.
+    """
     if threading.current_thread() is not threading.main_thread():  # only there can signals be received
-        yield lambda: False
+        yield lambda: 0
         return
     received: list[int] = []
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
@@ -196,7 +225,7 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
     for number in before:
         signal.signal(number, note)
     try:
-        yield lambda: bool(received)
+        yield lambda: received[0] if received else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

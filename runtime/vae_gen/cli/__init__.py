@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module, metadata
 
 import click
@@ -82,17 +83,24 @@ def _show(error: Exception) -> int:
         case VaeGenError():
             message = f"Error: {error}"
         case click.Abort():  # click's word for KeyboardInterrupt
-            status, message = StoppedError.exit_code, "Interrupted"
+            status, message = 128 + signal.SIGINT, "Interrupted"
         case MemoryError():
             message = "Error: there is not enough memory; ask for less at a time, or for smaller pictures"
+        case OSError(filename=str(name)):
+            message = f"Error: {name}: {error.strerror}"
         case _:
-            # Python writes what is left of stdout when it exits; where that failed once, it goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _close_stdout()
             if isinstance(error, BrokenPipeError):  # who closed the pipe knows
                 return status
-            message = f"Error: {getattr(error, 'filename', None) or 'standard output'}: {error}"
+            message = f"Error: standard output: {error}"
     click.echo(message, err=True)
     return status
+
+
+def _close_stdout() -> None:
+    """Python writes what is left of stdout when it exits; where that failed once, let it go nowhere."""
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _reopen_closed_streams() -> None:
@@ -105,9 +113,11 @@ def _reopen_closed_streams() -> None:
 def entry_point() -> None:
     """The program `vae-gen`."""
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # leave by the way on which half-written files are removed
-            signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
+        number = getattr(signal, name, None)
+        # Leave by the way on which half-written files are removed, unless nohup or the like said to go on.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         sys.exit(main())
     except KeyboardInterrupt:  # before or after click, which has its own way with it
-        sys.exit(StoppedError.exit_code)
+        sys.exit(128 + signal.SIGINT)

@@ -43,6 +43,8 @@ def _lines(values: dict[str, object], indent: str = "") -> list[str]:
     for name, value in values.items():
         if isinstance(value, dict):
             lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines += [f"{indent}{name}", *(line for each in value for line in _lines(each, indent + "  "))]
         else:
             numbers = value if isinstance(value, list | tuple) else [value]
             text = ", ".join(f"{number:.4g}" if isinstance(number, float) else str(number) for number in numbers)

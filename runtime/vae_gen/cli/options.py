@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from vae_gen.bundles import DEFAULT
+from vae_gen.defaults import BATCH_SIZE, FORMATS
 from vae_gen.errors import UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -54,13 +55,13 @@ threads_option = click.option(
 batch_size_option = click.option(
     "--batch-size",
     type=click.IntRange(1, 1_000_000),
-    default=1024,
+    default=BATCH_SIZE,
     show_default=True,
     help="Images held in memory at a time; it does not change them.",
 )
 format_option = click.option(
     "--format",
-    type=click.Choice(["png", "npy"]),
+    type=click.Choice(FORMATS),
     help="png: a folder of numbered files. npy: one array, uint8 [n, C, H, W]. Default: as --out is named, else png.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")

@@ -44,10 +44,11 @@ def reconstruct(
     """
     from vae_gen.errors import UsageError
     from vae_gen.files import make_folder, whole_file
-    from vae_gen.images import enlarge, pairs_sheet, to_pillow, to_uint8, viewing_factor
+    from vae_gen.images import enlarge, pairs_sheet, to_uint8, viewing_factor
     from vae_gen.metrics import sum_of_squared_errors
     from vae_gen.model import load
     from vae_gen.pictures import load_pictures
+    from vae_gen.png import encode_png
 
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out} does not end in .png; the sheet is a PNG file")
@@ -60,9 +61,9 @@ def reconstruct(
 
     sheet = pairs_sheet(to_uint8(loaded.images[:show]), to_uint8(outputs[:show]), columns)
     make_folder(out.parent)
+    factor = scale or viewing_factor(*network.image_shape[1:], pixels=64)
     with whole_file(out) as partial:
-        factor = scale or viewing_factor(*network.image_shape[1:], pixels=64)
-        to_pillow(enlarge(sheet, factor)).save(partial, "PNG")
+        partial.write_bytes(encode_png(enlarge(sheet, factor)))
 
     if as_json:
         rows = [{"picture": name, "sse": error} for name, error in zip(loaded.names, errors.tolist(), strict=True)]

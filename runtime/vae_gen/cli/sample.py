@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vae_gen.cli import options
+from vae_gen.defaults import MAX_TEMPERATURE
 
 
 @click.command()
@@ -17,7 +18,7 @@ from vae_gen.cli import options
 @click.option("--start", type=int, default=0, show_default=True, help="Index of the first image.")
 @click.option(
     "--temperature",
-    type=options.NumberRange(0, 100),
+    type=options.NumberRange(0, MAX_TEMPERATURE),
     default=1.0,
     show_default=True,
     help="Factor on the latents.",

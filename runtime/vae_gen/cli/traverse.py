@@ -16,6 +16,7 @@ from vae_gen.cli import options
 @options.model_option
 @click.option("--z", help="Start from this point: numbers between commas, or a file with one line of them.")
 @click.option("--picture", type=options.PathType(), help="Start from the latents of this picture.")
+@options.invert_option
 @options.seed_option
 @click.option(
     "--from",
@@ -38,6 +39,7 @@ def traverse(
     model: str,
     z: str | None,
     picture: Path | None,
+    invert: bool,
     seed: int | None,
     low: float,
     high: float,
@@ -68,13 +70,15 @@ def traverse(
 
     if sum(choice is not None for choice in (z, picture, seed)) > 1:
         raise UsageError("--z, --picture and --seed each give a point to start from; give one of them")
+    if invert and picture is None:
+        raise UsageError("--invert is for --picture, which is not given")
     check_format(out)
     options.check_not_an_input(out, [picture] if picture else [])
     network = load(model, threads)
     if z is not None:
         points = network.check_latents(read_latents(z, sys.stdin))
     elif picture is not None:
-        points, _ = network.encode(load_pictures([picture], network.image_shape).images)
+        points, _ = network.encode(load_pictures([picture], network.image_shape, invert).images)
     else:
         if seed is None:
             seed = fresh_seed()
