@@ -41,6 +41,6 @@ class MissingExtraError(VaeGenError):
 
     def __init__(self, task: str, package: str, extra: str) -> None:
         super().__init__(
-            f"{task} needs the package {package!r}, which is not installed here; "
-            f"install it with: pip install 'vae-gen[{extra}]'"
+            f"{task} needs PyTorch and the packages around it, and {package!r} is not installed here; "
+            f"install them with: pip install 'vae-gen[{extra}]'"
         )

@@ -46,10 +46,10 @@ def test_train_and_export_say_what_to_install_where_torch_is_missing(command: li
     block = "import sys; sys.modules['torch'] = None; from vae_gen.cli import main; sys.exit(main(sys.argv[1:]))"
     found = run(*command, code=block)
     assert found.returncode == 1
-    # The package that is missed first: export asks for onnx before torch, where there is neither.
+    # It names the package that is missed first, which is another one where nothing of the extra is installed.
     assert re.fullmatch(
-        rf"Error: vae-gen {command[0]} needs the package '(torch|onnx)', which is not installed here; "
-        r"install it with: pip install 'vae-gen\[train\]'\n",
+        rf"Error: vae-gen {command[0]} needs PyTorch and the packages around it, and '(torch|onnx|tqdm)' is not "
+        r"installed here; install them with: pip install 'vae-gen\[train\]'\n",
         found.stderr,
     )
 
