@@ -19,6 +19,7 @@ from vae_gen_train.nets import VAE
 
 # The point that the notebook decodes, and from which it sweeps latent 7.
 NOTEBOOK_Z = (-1.0, 1.0, 0.1, 0.3, -0.2, 0.7, -0.5, -2.5)
+HISTOGRAM_LATENTS = 80_000
 SWEEP = np.linspace(-2.4, 2.5, 50)
 
 
@@ -43,7 +44,7 @@ def draw_report(run: Path, vae: VAE, latent_dim: int, device: torch.device) -> N
     z = np.zeros(latent_dim, np.float32)
     if latent_dim == len(NOTEBOOK_Z):
         z[:] = NOTEBOOK_Z
-    draws = draw(seed=0, start=0, count=10_000, latent_dim=latent_dim)
+    draws = draw(seed=0, start=0, count=max(10, HISTOGRAM_LATENTS // latent_dim), latent_dim=latent_dim)
     values = [f"{value:+.1f}" for value in SWEEP]
     sweep = _decode(vae, traversal(z, latent_dim - 1, SWEEP), device)
 
