@@ -93,7 +93,7 @@ def train(
         with tqdm(total=steps, initial=saved.step, file=sys.stderr, unit="step", disable=hide) as bar:
             changes = {name: settings[name] for name in ("steps", "device", "threads")}
             trainer.resume(images, run, **changes, progress=_show(bar, quiet))
-    options.say(f"the run is in {run}; next: vae-gen export {run} --out models/NAME", quiet)
+    options.say(f"the run is in {run}; next: vae-gen export {run} --out bundles/NAME", quiet)
 
 
 def _check_resumed_options(run: Path) -> None:

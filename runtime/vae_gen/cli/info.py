@@ -21,7 +21,7 @@ def info(model: str, as_json: bool) -> None:
 
     \b
     vae-gen info notebook
-    vae-gen info models/mine --json
+    vae-gen info bundles/mine --json
     """
     from vae_gen.model import load
 
