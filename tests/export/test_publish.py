@@ -13,6 +13,7 @@ import pytest
 import torch
 import vae_gen
 from vae_gen.cli import main
+from vae_gen.datasets import load_idx_directory
 from vae_gen.errors import BundleError, DataError, OutputError
 from vae_gen.manifest import Description, Manifest
 from vae_gen_export import parity, publish
@@ -20,7 +21,6 @@ from vae_gen_export.publish import export
 from vae_gen_train import trainer
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
-from vae_gen_train.data import load_idx_directory
 from vae_gen_train.metrics_log import read_metrics
 
 from tests.conftest import MODELS

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from vae_gen.datasets import load_idx_directory
 from vae_gen.errors import DataError
 from vae_gen_train import mnist as mnist_module
-from vae_gen_train.data import batches, load_idx_directory
+from vae_gen_train.batches import batches
 from vae_gen_train.mnist import cache_folder, fetch_mnist
 
 from tests.train.conftest import blobs, idx

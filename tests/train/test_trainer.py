@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from vae_gen.cli import main
+from vae_gen.datasets import DataSet, load_idx_directory
 from vae_gen.errors import DataError, OutputError, UsageError, VaeGenError
 from vae_gen_train import trainer
+from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig, preset_names
-from vae_gen_train.data import DataSet, batches, load_idx_directory
 from vae_gen_train.evaluation import evaluate, latent_statistics, seed_torch
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import build

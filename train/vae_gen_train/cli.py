@@ -13,7 +13,8 @@ from vae_gen.errors import MissingExtraError, UsageError
 from vae_gen_train.config import TrainConfig, preset_names
 
 if TYPE_CHECKING:
-    from vae_gen_train.data import DataSet
+    from vae_gen.datasets import DataSet
+
     from vae_gen_train.metrics_log import Progress, Record
 
 
@@ -66,10 +67,10 @@ def train(
         _check_resumed_options(resumed)
     try:
         from tqdm import tqdm
+        from vae_gen.datasets import load_idx_directory
 
         from vae_gen_train import trainer
         from vae_gen_train.checkpoint import Checkpoint
-        from vae_gen_train.data import load_idx_directory
         from vae_gen_train.mnist import fetch_mnist
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen train", error.name or "torch", "train") from error

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from vae_gen.datasets import DataSet
+from vae_gen.images import ByteImages
 
-from vae_gen_train.data import DataSet, Images
 from vae_gen_train.nets import VAE
 from vae_gen_train.objective import kl_to_standard_normal, sse_objective
 
@@ -34,7 +35,7 @@ class Losses:
         return asdict(self)
 
 
-def to_float(images: Images, device: torch.device) -> Tensor:
+def to_float(images: ByteImages, device: torch.device) -> Tensor:
     """uint8 [n, C, H, W] -> float32 in [0, 1] on `device`."""
     batch = torch.tensor(images, device=device)
     return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
@@ -57,7 +58,7 @@ def evaluating(vae: VAE) -> Iterator[None]:
         vae.train(was_training)
 
 
-def evaluate(vae: VAE, images: Images, seed: int, device: torch.device) -> Losses:
+def evaluate(vae: VAE, images: ByteImages, seed: int, device: torch.device) -> Losses:
     """Mean losses over `images`, with one draw from each posterior."""
     reconstruction = kl = 0.0
     with evaluating(vae):
@@ -75,7 +76,7 @@ def evaluate_splits(vae: VAE, data: DataSet, seed: int, device: torch.device) ->
     return {name: evaluate(vae, images, seed, device) for name, images in splits.items() if images is not None}
 
 
-def latent_statistics(vae: VAE, images: Images, device: torch.device) -> dict[str, list[float]]:
+def latent_statistics(vae: VAE, images: ByteImages, device: torch.device) -> dict[str, list[float]]:
     """For each latent, of the aggregate posterior over `images`: its mean, its standard deviation, its mean KL."""
     with evaluating(vae):
         starts = range(0, len(images), BATCH)

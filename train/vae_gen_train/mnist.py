@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pooch
 from requests import RequestException
+from vae_gen.datasets import TEST_IMAGES, TRAIN_IMAGES
 from vae_gen.errors import DataError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.idx import read_idx_bytes
-
-from vae_gen_train.data import TEST_IMAGES, TRAIN_IMAGES
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",

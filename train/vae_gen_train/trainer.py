@@ -31,13 +31,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from vae_gen.cpus import usable_cpus
+from vae_gen.datasets import DataSet
 from vae_gen.errors import OutputError, StoppedError, UsageError, VaeGenError
 from vae_gen.files import make_folder
 
 from vae_gen_train import checkpoint
+from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
-from vae_gen_train.data import DataSet, batches
 from vae_gen_train.evaluation import Losses, evaluate_splits, latent_statistics, seed_torch, to_float
 from vae_gen_train.metrics_log import MetricsLog, Progress, no_progress
 from vae_gen_train.nets import VAE, build

@@ -1,18 +1,14 @@
-"""Training data: images as uint8 in memory, and which of them each step sees."""
+"""Data sets: images as uint8, split into those to train on, those held out, and those to test with."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, read_idx_bytes
-
-Images = npt.NDArray[np.uint8]  # [n, channels, height, width]
+from vae_gen.images import ByteImages, ImageShape
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 TEST_IMAGES = "t10k-images-idx3-ubyte"
@@ -25,12 +21,12 @@ class DataSet:
 
     sha256: str  # of the training file's uncompressed content
     test_sha256: str | None  # of the test file's
-    train: Images
-    validation: Images
-    test: Images | None
+    train: ByteImages
+    validation: ByteImages
+    test: ByteImages | None
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def image_shape(self) -> ImageShape:
         channels, height, width = self.train.shape[1:]
         return channels, height, width
 
@@ -76,23 +72,3 @@ def load_idx_directory(directory: Path) -> DataSet:
 
 def _find(directory: Path, name: str) -> Path | None:
     return next((path for path in (directory / name, directory / f"{name}.gz") if path.is_file()), None)
-
-
-def batches(seed: int, images: int, batch_size: int, first_step: int) -> Iterator[npt.NDArray[np.int64]]:
-    """The indices of each step's images, from `first_step` (counted from 0) on, without end.
-
-    The data is read in epochs, each in an order that (seed, epoch) alone decides, one after the other
-    without a gap: a batch may end one epoch and begin the next.
-    """
-    epoch, offset = divmod(first_step * batch_size, images)
-    order = _epoch_order(seed, epoch, images)[offset:]
-    while True:
-        while len(order) < batch_size:
-            epoch += 1
-            order = np.concatenate([order, _epoch_order(seed, epoch, images)])
-        yield order[:batch_size]
-        order = order[batch_size:]
-
-
-def _epoch_order(seed: int, epoch: int, images: int) -> npt.NDArray[np.int64]:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(images)
