@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_gen.errors import BundleError
+from vae_gen.files import whole_file
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -107,8 +108,19 @@ class Manifest:
     export: dict[str, Any]  # parity with PyTorch, what was folded, package versions
 
     def write(self, directory: Path) -> None:
+        """Write manifest.json, whole or not at all. Raises OutputError."""
         text = json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2)
-        (directory / MANIFEST).write_text(text + "\n", "utf-8")
+        with whole_file(directory / MANIFEST) as partial:
+            partial.write_text(text + "\n", "utf-8")
+
+    def record(self, directory: Path, **metrics: Any) -> None:
+        """Add `metrics` to those in the directory's manifest.json, which must still say what this one does.
+
+        Raises OutputError if it cannot be written, BundleError if the bundle has been replaced meanwhile.
+        """
+        if Manifest.read(directory) != self:
+            raise BundleError(f"{directory / MANIFEST} has changed since it was read; measure the model again")
+        dataclasses.replace(self, metrics={**self.metrics, **metrics}).write(directory)
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:

@@ -21,6 +21,7 @@ COMMANDS = {
     "encode": "vae_gen.cli.encode:encode",
     "traverse": "vae_gen.cli.traverse:traverse",
     "reconstruct": "vae_gen.cli.reconstruct:reconstruct",
+    "evaluate": "vae_gen.cli.evaluate:evaluate",
     "models": "vae_gen.cli.models:models",
     "info": "vae_gen.cli.info:info",
     "train": "vae_gen_train.cli:train",

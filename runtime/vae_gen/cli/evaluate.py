@@ -1,0 +1,138 @@
+"""vae-gen evaluate"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vae_gen.bundles import DEFAULT
+from vae_gen.cli import options
+
+if TYPE_CHECKING:
+    from vae_gen.evaluation import Evaluation
+
+NAMES = {"training_images": "training images", "samples_to_reconstructions": "samples / reconstructions"}
+
+
+@click.command()
+@click.argument("model", default=DEFAULT)
+@click.option("--data", type=options.PathType(), required=True, help="A directory with MNIST's IDX files, or its like.")
+@click.option(
+    "--samples",
+    type=click.IntRange(6, 1_000_000),
+    default=10_000,
+    show_default=True,
+    help="Images of each kind that are compared; fewer where the data has fewer.",
+)
+@options.seed_option
+@click.option("--write", is_flag=True, help="Record the result in the bundle's manifest.json, under metrics.evaluate.")
+@options.threads_option
+@options.json_option
+@options.quiet_option
+def evaluate(
+    model: str,
+    data: Path,
+    samples: int,
+    seed: int | None,
+    write: bool,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure how good a model is, on images that it was not trained on.
+
+    MODEL is a shipped model's name or a bundle's directory. The images are the data's test images, or its
+    validation images if it has none. Sets of images are compared in the 64 leading principal components of the
+    training images; what training images score there is the floor.
+
+    \b
+    vae-gen evaluate notebook --data mnist/
+    vae-gen evaluate bundles/mine --data mnist/ --seed 1 --json
+    """
+    from vae_gen.cpus import usable_cpus
+
+    # numpy's linear algebra reads it when it is imported, and knows no other way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads or usable_cpus()))
+    from vae_gen.datasets import load_idx_directory
+    from vae_gen.evaluation import STEPS
+    from vae_gen.evaluation import evaluate as measure
+    from vae_gen.latents import fresh_seed
+    from vae_gen.model import load
+
+    network = load(model, threads)
+    chosen = fresh_seed() if seed is None else seed
+    if seed is None:
+        options.say(f"seed {chosen}", quiet)
+    loaded = load_idx_directory(data)
+    with options.progress_bar(STEPS, quiet) as progress:
+        found = measure(network, loaded, seed=chosen, samples=samples, progress=progress)
+
+    # As it can be repeated, without where somebody keeps their files.
+    words = ["vae-gen", "evaluate", network.name, "--data", data.resolve().name]
+    command = shlex.join([*words, "--samples", str(samples), "--seed", str(chosen)])
+    result = {"command": command, **dataclasses.asdict(found)}
+    click.echo(json.dumps(result, indent=2) if as_json else _table(found))
+    if write and network.manifest is not None and network.directory is not None:
+        network.manifest.record(network.directory, evaluate=result)
+        options.say(f"recorded in {network.directory / 'manifest.json'}", quiet)
+
+
+def _table(found: Evaluation) -> str:
+    on, errors, latents, elbo = found.measured_on, found.reconstruction, found.latents, found.elbo
+    held_out = f"{on.split} images"
+    lines = [
+        f"{on.model} on {on.images:,} {held_out}, seed {on.seed}; pixels in [0, 1]",
+        "",
+        "reconstructions, means per image",
+        _row("sum of squared errors", errors.sse, "from the posterior mean"),
+        _row("sum of squared errors", errors.sse_after_draw, "after one draw from the posterior"),
+        _row("mean squared error", errors.mse, "from the posterior mean"),
+        _row("PSNR", errors.psnr, "dB, from the posterior mean"),
+        "latents",
+        _row("KL divergence", latents.kl, "nats per image"),
+        *(_row(f"  of latent {dim}", kl) for dim, kl in enumerate(latents.kl_per_latent)),
+        f"  {'active units':{WIDTH}}{latents.active_units:>10}  of {len(latents.kl_per_latent)}",
+        "ELBO, Gaussian decoder with the best variance",
+        _row("ELBO", elbo.nats_per_image, "nats per image"),
+        _row("-ELBO", elbo.bits_per_dimension, "bits per dimension"),
+        _row("sigma", elbo.sigma, "the decoder's standard deviation"),
+        "",
+        f"{on.compared_images:,} images of each kind against {on.compared_images:,} {held_out}, in "
+        f"{on.components} principal components, k = {on.neighbours}",
+        *_columns(dataclasses.asdict(found.sample_quality)),
+        "",
+        f"distance to the nearest of {on.data['train_images']:,} training images, in the same components",
+        *_columns(dataclasses.asdict(found.nearest_training_image), {"held_out": held_out}),
+        f"  close: nearer than 99 in 100 {held_out} are",
+    ]
+    return "\n".join(lines)
+
+
+WIDTH = 24
+
+
+def _row(name: str, value: float, unit: str = "") -> str:
+    return f"  {name:{WIDTH}}{_figure(value):>10}  {unit}".rstrip()
+
+
+def _columns(sets: dict[str, dict[str, float | None]], names: dict[str, str] | None = None) -> list[str]:
+    """A table with a column for each set and a row for each figure."""
+    titles = [(NAMES | (names or {})).get(name, name) for name in sets]
+    widths = [max(10, len(title)) for title in titles]
+
+    def line(first: str, cells: list[str]) -> str:
+        return f"  {first:{WIDTH}}" + "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+    figures = list(next(iter(sets.values())))
+    rows = [line(name.replace("_", " "), [_figure(values[name]) for values in sets.values()]) for name in figures]
+    return [line("", titles), *rows]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
