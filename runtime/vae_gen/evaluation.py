@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +38,9 @@ class MeasuredOn:
 
     model: str
     bundle_id: str
-    data: dict[str, str | int | None]
-    split: str  # the held-out images: "test", or "validation" where the data set has no test images
+    data: dict[str, Any]  # as DataSet.describe() has it
+    training_images: int  # all of them, for the nearest one
+    split: str  # of the held-out images: "test", or "validation" where the data set has no test images
     images: int  # all of that split: for the reconstructions, the latents and the ELBO
     compared_images: int  # of each set that is compared: held-out, training, reconstructions, samples
     seed: int
@@ -179,6 +181,7 @@ def evaluate(
             model=model.name,
             bundle_id=model.description.bundle_id,
             data=data.describe(),
+            training_images=len(data.train),
             split=split,
             images=len(held_out),
             compared_images=compared,

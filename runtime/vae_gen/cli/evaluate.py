@@ -17,7 +17,8 @@ from vae_gen.cli import options
 if TYPE_CHECKING:
     from vae_gen.evaluation import Evaluation
 
-NAMES = {"training_images": "training images", "samples_to_reconstructions": "samples / reconstructions"}
+TITLES = {"training_images": "training images", "samples_to_reconstructions": "samples / reconstructions"}
+WIDTH = 24  # of the names of figures
 
 
 @click.command()
@@ -107,30 +108,27 @@ def _table(found: Evaluation) -> str:
         f"{on.components} principal components, k = {on.neighbours}",
         *_columns(dataclasses.asdict(found.sample_quality)),
         "",
-        f"distance to the nearest of {on.data['train_images']:,} training images, in the same components",
+        f"distance to the nearest of {on.training_images:,} training images, in the same components",
         *_columns(dataclasses.asdict(found.nearest_training_image), {"held_out": held_out}),
         f"  close: nearer than 99 in 100 {held_out} are",
     ]
     return "\n".join(lines)
 
 
-WIDTH = 24
-
-
 def _row(name: str, value: float, unit: str = "") -> str:
     return f"  {name:{WIDTH}}{_figure(value):>10}  {unit}".rstrip()
 
 
-def _columns(sets: dict[str, dict[str, float | None]], names: dict[str, str] | None = None) -> list[str]:
+def _columns(sets: dict[str, dict[str, float | None]], more_titles: dict[str, str] | None = None) -> list[str]:
     """A table with a column for each set and a row for each figure."""
-    titles = [(NAMES | (names or {})).get(name, name) for name in sets]
+    titles = [(TITLES | (more_titles or {})).get(name, name) for name in sets]
     widths = [max(10, len(title)) for title in titles]
 
     def line(first: str, cells: list[str]) -> str:
         return f"  {first:{WIDTH}}" + "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
     figures = list(next(iter(sets.values())))
-    rows = [line(name.replace("_", " "), [_figure(values[name]) for values in sets.values()]) for name in figures]
+    rows = [line(name.replace("_", " ").replace("frechet", "Frechet"), [_figure(values[name]) for values in sets.values()]) for name in figures]
     return [line("", titles), *rows]
 
 
