@@ -1,0 +1,300 @@
+"""evaluate, as a function and as a command, against the figures computed another way."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vae_gen
+from vae_gen.cli import main
+from vae_gen.datasets import DataSet
+from vae_gen.errors import BundleError, DataError, UsageError
+from vae_gen.evaluation import STEPS, Evaluation, evaluate
+from vae_gen.latents import draw
+from vae_gen.manifest import Manifest
+
+from tests.conftest import MODELS
+from tests.runtime import reference
+from tests.runtime.test_sample_quality import by_loops
+
+
+def tiny_data(train: int = 45, validation: int = 9, test: int | None = 30) -> DataSet:
+    """Images that the model could have made, with noise on them."""
+    count = train + validation + (test or 0)
+    noise = np.random.default_rng(1).normal(0, 0.05, (count, 3, 5, 4))
+    images = reference.round_half_up(np.clip(reference.decode(1.5 * draw(99, 0, count, 3)) + noise, 0, 1))
+    return DataSet(
+        sha256="a" * 64,
+        test_sha256=None if test is None else "b" * 64,
+        train=images[:train],
+        validation=images[train : train + validation],
+        test=None if test is None else images[train + validation :],
+    )
+
+
+@pytest.fixture(scope="module")
+def found() -> Evaluation:
+    return evaluate(vae_gen.load(MODELS / "tiny"), tiny_data(), seed=4)
+
+
+def test_what_it_is_measured_on(found: Evaluation) -> None:
+    assert dataclasses.asdict(found.measured_on) == {
+        "model": "tiny",
+        "bundle_id": "0123456789abcdef",
+        "data": tiny_data().describe(),
+        "training_images": 45,
+        "split": "test",
+        "images": 30,
+        "compared_images": 30,
+        "seed": 4,
+        "components": 44,  # 45 training images differ in no more directions
+        "components_fitted_on": 45,
+        "neighbours": 5,
+    }
+
+
+def test_reconstruction_latents_and_elbo(found: Evaluation) -> None:
+    images = tiny_data().test
+    assert images is not None
+    inputs = images / 255
+    mean, log_var = reference.encode(inputs)
+    sse = ((reference.decode(mean) - inputs) ** 2).reshape(30, 60).sum(axis=1)
+    drawn = mean + np.exp(log_var / 2) * draw(4, 0, 30, 3)
+    sse_after_draw = ((reference.decode(drawn) - inputs) ** 2).reshape(30, 60).sum(axis=1).mean()
+    kl = ((mean**2 + np.exp(log_var) - 1 - log_var) / 2).mean(axis=0)
+    assert found.reconstruction.sse == pytest.approx(sse.mean(), rel=1e-5)
+    assert found.reconstruction.sse_after_draw == pytest.approx(sse_after_draw, rel=1e-5)
+    assert found.reconstruction.mse == pytest.approx(sse.mean() / 60, rel=1e-5)
+    assert found.reconstruction.psnr == pytest.approx((10 * np.log10(60 / sse)).mean(), rel=1e-5)
+    assert found.latents.kl_per_latent == pytest.approx(kl, rel=1e-5)
+    assert found.latents.kl == pytest.approx(kl.sum(), rel=1e-5)
+    assert found.latents.active_units == (mean.var(axis=0) > 0.01).sum()
+    variance = sse_after_draw / 60
+    nats = -30 * (math.log(2 * math.pi * variance) + 1) - kl.sum()
+    assert found.elbo.sigma == pytest.approx(math.sqrt(variance), rel=1e-5)
+    assert found.elbo.nats_per_image == pytest.approx(nats, rel=1e-5)
+    assert found.elbo.bits_per_dimension == pytest.approx(-nats / 60 / math.log(2), rel=1e-5)
+
+
+def test_sample_quality(found: Evaluation) -> None:
+    data = tiny_data()
+    assert data.test is not None
+    rows = data.train.reshape(45, 60) / 255
+    basis = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)[2][:44].T
+
+    def project(images: np.ndarray) -> np.ndarray:
+        return (images.reshape(len(images), 60) / 255 - rows.mean(axis=0)) @ basis
+
+    def rounded(z: np.ndarray) -> np.ndarray:
+        return project(reference.round_half_up(reference.decode(z)))
+
+    real, train = project(data.test), project(data.train)
+    sets = {
+        "training_images": train[np.arange(30) * 45 // 30],
+        "reconstructions": rounded(reference.encode(data.test / 255)[0]),
+        "samples": rounded(draw(4, 0, 30, 3)),
+    }
+    quality = dataclasses.asdict(found.sample_quality)
+    for name, points in sets.items():
+        figures = quality[name]
+        names = ("precision", "recall", "density", "coverage")
+        assert tuple(figures[each] for each in names) == pytest.approx(by_loops(real.tolist(), points.tolist(), 5))
+        covariances = np.cov(real.T), np.cov(points.T)
+        roots = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).astype(complex)).real
+        distance = np.sum((real.mean(0) - points.mean(0)) ** 2) + np.trace(sum(covariances)) - 2 * roots.sum()
+        assert figures["frechet_distance"] == pytest.approx(distance, abs=1e-5)
+    for name, ratio in quality["samples_to_reconstructions"].items():
+        base = quality["reconstructions"][name]
+        assert ratio == (quality["samples"][name] / base if base else None)
+
+    nearest = dataclasses.asdict(found.nearest_training_image)
+    expected = {
+        name: np.array([min(math.dist(point, other) for other in train) for point in points])
+        for name, points in {"held_out": real, **sets}.items()
+    }
+    close = np.percentile(expected["held_out"], 1)
+    assert nearest.keys() == {"held_out", "reconstructions", "samples"}
+    for name, figures in nearest.items():
+        distances = expected[name]
+        assert list(figures.values()) == pytest.approx(
+            [np.median(distances), distances.min(), (distances < close).mean()], abs=1e-9
+        )
+
+
+def test_another_seed_changes_what_is_drawn_and_nothing_else(found: Evaluation) -> None:
+    again = evaluate(vae_gen.load(MODELS / "tiny", threads=1), tiny_data(), seed=4)
+    assert again == found
+    other = evaluate(vae_gen.load(MODELS / "tiny"), tiny_data(), seed=5)
+    assert other.reconstruction.sse_after_draw != found.reconstruction.sse_after_draw
+    assert other.sample_quality.samples != found.sample_quality.samples
+    assert other.nearest_training_image.samples != found.nearest_training_image.samples
+    assert other.reconstruction.sse == found.reconstruction.sse
+    assert other.latents == found.latents
+    assert other.sample_quality.training_images == found.sample_quality.training_images
+    assert other.sample_quality.reconstructions == found.sample_quality.reconstructions
+    assert other.nearest_training_image.held_out == found.nearest_training_image.held_out
+
+
+def test_copies_of_training_images_are_seen() -> None:
+    data = tiny_data()
+    samples = reference.round_half_up(reference.decode(draw(4, 0, 30, 3)))
+    found = evaluate(vae_gen.load(MODELS / "tiny"), dataclasses.replace(data, train=samples), seed=4)
+    assert found.nearest_training_image.samples.smallest == 0
+    assert found.nearest_training_image.samples.median == 0
+    assert found.nearest_training_image.samples.close_share == 1
+    assert found.nearest_training_image.held_out.smallest > 0
+
+
+def test_validation_images_stand_in_for_test_images_and_fewer_samples_are_compared() -> None:
+    calls: list[int] = []
+    model = vae_gen.load(MODELS / "tiny")
+    found = evaluate(model, tiny_data(test=None, validation=20), seed=0, samples=10, progress=calls.append)
+    assert found.measured_on.split == "validation"
+    assert found.measured_on.images == 20
+    assert found.measured_on.compared_images == 10
+    assert calls == [1] * STEPS
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    model, data = vae_gen.load(MODELS / "tiny"), tiny_data()
+    with pytest.raises(UsageError, match="samples is 5; it must be at least 6"):
+        evaluate(model, data, seed=0, samples=5)
+    with pytest.raises(UsageError, match="seed is -1"):
+        evaluate(model, data, seed=-1)
+    with pytest.raises(DataError, match=r"45 images for training and 5 in its test split; at least 6 of each"):
+        evaluate(model, tiny_data(test=5), seed=0)
+    with pytest.raises(DataError, match="the training images are all alike"):
+        evaluate(model, dataclasses.replace(data, train=np.zeros_like(data.train)), seed=0)
+    with pytest.raises(DataError, match=r"shape \(3, 4, 5\) .* those of tiny \(3, 5, 4\); evaluate it with the data"):
+        evaluate(model, dataclasses.replace(data, train=data.train.swapaxes(2, 3)), seed=0)
+    with pytest.raises(BundleError, match=r"plain is a decoder alone; this needs a bundle that has an encoder\.onnx"):
+        evaluate(vae_gen.load(MODELS / "foreign" / "plain.onnx"), data, seed=0)
+
+
+# The command
+
+
+@pytest.fixture
+def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder with MNIST's names, with pictures of its size, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    Path("digits").mkdir()
+    for name, count in (("train", 120), ("t10k", 25)):
+        pixels = rng.integers(0, 256, (count, 28, 28), np.uint8)
+        header = struct.pack(">IIII", 0x803, *pixels.shape)
+        Path(f"digits/{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+    return "digits"
+
+
+def test_json_has_everything_and_a_seed_gives_it_again(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", "notebook", "--data", digits, "--samples", "20", "--seed", "3", "--json"]
+    assert main(arguments) == 0
+    first = capsys.readouterr()
+    assert first.err == ""
+    result = json.loads(first.out)
+    assert result["command"] == "vae-gen evaluate notebook --data digits --samples 20 --seed 3"
+    assert result.keys() == {"command", *(field.name for field in dataclasses.fields(Evaluation))}
+    assert result["measured_on"]["compared_images"] == 20
+    assert main([*arguments, "--threads", "1", "--quiet"]) == 0
+    again = capsys.readouterr()
+    assert again == (first.out, "")
+
+
+def test_the_table_shows_the_same_figures(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--data", digits, "--seed", "3", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", "--data", digits, "--seed", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "notebook on 25 test images, seed 3; pixels in [0, 1]"
+    table = {line[:26].strip(): line[26:].split() for line in lines[1:] if line.startswith("  ")}
+    assert table["PSNR"][0] == f"{result['reconstruction']['psnr']:.4g}"
+    assert table["of latent 7"] == [f"{result['latents']['kl_per_latent'][7]:.4g}"]
+    assert table["active units"] == [str(result["latents"]["active_units"]), "of", "8"]
+    assert table["-ELBO"][0] == f"{result['elbo']['bits_per_dimension']:.4g}"
+    quality = result["sample_quality"]
+    kinds = ("training_images", "reconstructions", "samples")
+    assert table["Frechet distance"][:3] == [f"{quality[kind]['frechet_distance']:.4g}" for kind in kinds]
+    assert table["coverage"][:3] == [f"{quality[kind]['coverage']:.4g}" for kind in kinds]
+    ratio = quality["samples_to_reconstructions"]["recall"]
+    assert table["recall"][3] == ("-" if ratio is None else f"{ratio:.4g}")
+    nearest = result["nearest_training_image"]
+    assert table["smallest"] == [f"{nearest[kind]['smallest']:.4g}" for kind in ("held_out", *kinds[1:])]
+    assert "25 images of each kind against 25 test images, in 64 principal components, k = 5" in lines
+
+
+def test_write_records_it_in_the_bundle(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(vae_gen.load("notebook").directory or "", "bundle")
+    before = Manifest.read(Path("bundle"))
+    graphs = {path.name: path.read_bytes() for path in Path("bundle").glob("*.onnx")}
+    assert main(["evaluate", "bundle", "--data", digits, "--seed", "3", "--write", "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert captured.err == f"recorded in {Path('bundle/manifest.json')}\n"
+    after = Manifest.read(Path("bundle"))
+    assert after.metrics["evaluate"] == result
+    assert after == dataclasses.replace(before, metrics={**before.metrics, "evaluate": result})
+    assert {path.name: path.read_bytes() for path in Path("bundle").iterdir() if path.suffix == ".onnx"} == graphs
+    assert sorted(path.name for path in Path("bundle").iterdir()) == [*sorted(graphs), "manifest.json"]
+    # Again, with another seed: replaced, not added to.
+    assert main(["evaluate", "bundle", "--data", digits, "--seed", "4", "--write", "--quiet"]) == 0
+    assert Manifest.read(Path("bundle")).metrics["evaluate"]["measured_on"]["seed"] == 4
+    assert capsys.readouterr().err == ""
+
+
+def test_a_manifest_that_changed_meanwhile_stays(tmp_path: Path) -> None:
+    shutil.copytree(MODELS / "tiny", tmp_path / "bundle")
+    read = Manifest.read(tmp_path / "bundle")
+    dataclasses.replace(read, training={"steps": 1}).write(tmp_path / "bundle")
+    text = (tmp_path / "bundle" / "manifest.json").read_text()
+    with pytest.raises(BundleError, match=r"manifest\.json has changed since it was read; measure the model again"):
+        read.record(tmp_path / "bundle", evaluate={})
+    assert (tmp_path / "bundle" / "manifest.json").read_text() == text
+
+
+def test_without_a_seed_a_fresh_one_is_shown(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--data", digits, "--json"]) == 0
+    captured = capsys.readouterr()
+    seed = json.loads(captured.out)["measured_on"]["seed"]
+    assert captured.err == f"seed {seed}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["evaluate"], 2, "Missing option '--data'"),
+        (["evaluate", "--data", "digits", "--samples", "5"], 2, "'--samples': 5 is not in the range"),
+        (["evaluate", "--data", "digits", "--seed", "-1"], 2, "seed is -1; it must be between 0 and 2**64 - 1"),
+        (["evaluate", "--data", "nowhere"], 1, "nowhere has no train-images-idx3-ubyte"),
+        (["evaluate", "nothing", "--data", "digits"], 1, "there is no model 'nothing'"),
+        (["evaluate", str(MODELS / "tiny"), "--data", "digits"], 1, "the data's images have shape (1, 28, 28)"),
+        (["evaluate", str(MODELS / "foreign" / "plain.onnx"), "--data", "digits"], 1, "shape (1, 28, 28)"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said(
+    digits: str, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
+) -> None:
+    assert main(arguments) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+
+
+@pytest.mark.mnist
+def test_the_shipped_manifest_holds_what_the_command_prints(mnist: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorded = Manifest.read(vae_gen.load("notebook").directory or Path()).metrics["evaluate"]
+    assert recorded["command"] == f"vae-gen evaluate notebook --data {mnist.name} --samples 10000 --seed 0"
+    assert main(["evaluate", "notebook", "--data", str(mnist), "--seed", "0", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    for part, tolerance in (("reconstruction", 1e-4), ("elbo", 1e-4)):
+        assert result[part] == pytest.approx(recorded[part], rel=tolerance)
+    assert result["measured_on"] == recorded["measured_on"]
+    for kind, figures in recorded["sample_quality"].items():
+        assert result["sample_quality"][kind] == pytest.approx(figures, rel=0.01), kind
