@@ -93,5 +93,5 @@ def _leading(matrix: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], 
     """The largest eigenvalues of a symmetric matrix, largest first, and their eigenvectors as columns."""
     eigenvalues, eigenvectors = np.linalg.eigh(matrix)
     largest = eigenvalues[::-1][:MAX_COMPONENTS]
-    kept = int(np.count_nonzero((largest > NEGLIGIBLE * largest[0]) & (largest > NEGLIGIBLE / 255**2)))
+    kept = int(np.count_nonzero(largest > NEGLIGIBLE * largest[0]))  # of images all alike, all are exactly 0
     return largest[:kept], np.ascontiguousarray(eigenvectors[:, ::-1][:, :kept])

@@ -135,9 +135,9 @@ def evaluate(
     Raises UsageError if `seed` or `samples` is out of range, DataError if the images have not the model's shape,
     are too few or all alike, BundleError if the model has no encoder or fails.
     """
-    check_range(seed, 0, max(samples, len(data.validation), 0 if data.test is None else len(data.test)))
     if samples <= NEIGHBOURS:
         raise UsageError(f"samples is {samples}; it must be at least {NEIGHBOURS + 1}")
+    check_range(seed, 0, samples)
     if data.image_shape != model.image_shape:
         raise DataError(
             f"the data's images have shape {data.image_shape} (channels, height, width), those of {model.name} "
@@ -160,7 +160,7 @@ def evaluate(
     train_points = _project(data.train, components)
     progress(1)
     chosen = evenly_spaced(len(held_out), compared)
-    real = Neighbourhoods.of(_project(held_out[chosen], components))
+    real = Neighbourhoods.of(_project(held_out, components)[chosen])
     sets = {
         "training_images": train_points[evenly_spaced(len(train_points), compared)],
         "reconstructions": encoded.reconstructions[chosen],

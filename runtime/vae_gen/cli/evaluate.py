@@ -128,8 +128,9 @@ def _columns(sets: dict[str, dict[str, float | None]], more_titles: dict[str, st
         return f"  {first:{WIDTH}}" + "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
     figures = list(next(iter(sets.values())))
-    rows = [line(name.replace("_", " ").replace("frechet", "Frechet"), [_figure(values[name]) for values in sets.values()]) for name in figures]
-    return [line("", titles), *rows]
+    rows = {name: [_figure(values[name]) for values in sets.values()] for name in figures}
+    spoken = {name: name.replace("_", " ").replace("frechet", "Frechet") for name in figures}
+    return [line("", titles), *(line(spoken[name], cells) for name, cells in rows.items())]
 
 
 def _figure(value: float | None) -> str:
