@@ -21,7 +21,7 @@ from vae_gen.manifest import Manifest
 
 from tests.conftest import MODELS
 from tests.runtime import reference
-from tests.runtime.test_sample_quality import by_loops
+from tests.runtime.overlap_by_loops import by_loops
 
 
 def tiny_data(train: int = 45, validation: int = 9, test: int | None = 30) -> DataSet:
@@ -159,6 +159,13 @@ def test_validation_images_stand_in_for_test_images_and_fewer_samples_are_compar
     assert found.measured_on.images == 20
     assert found.measured_on.compared_images == 10
     assert calls == [1] * STEPS
+
+
+def test_the_fewest_images_suffice() -> None:
+    found = evaluate(vae_gen.load(MODELS / "tiny"), tiny_data(train=6, test=6), seed=0)
+    assert found.measured_on.components == 5
+    numbers = json.dumps(dataclasses.asdict(found), allow_nan=False)
+    assert json.loads(numbers)["measured_on"]["compared_images"] == 6
 
 
 def test_what_cannot_be_measured_is_refused() -> None:

@@ -14,6 +14,8 @@ from vae_gen.sample_quality import (
     overlap,
 )
 
+from tests.runtime.overlap_by_loops import by_loops
+
 
 def with_moments(mean: np.ndarray, covariance: np.ndarray, count: int = 500) -> np.ndarray:
     """Points whose mean and covariance (denominator n - 1) are exactly these."""
@@ -71,27 +73,6 @@ def test_samples_on_one_spot_are_precise_and_cover_little() -> None:
     assert found.precision == 1
     assert found.recall == pytest.approx(1 / 101)
     assert found.coverage < 0.1
-
-
-def by_loops(real: list[list[float]], samples: list[list[float]], k: int) -> tuple[float, ...]:
-    """Naeem et al. 2020, section 3, and Kynkaanniemi et al. 2019, section 2, a point at a time."""
-
-    def radii(points: list[list[float]]) -> list[float]:
-        return [
-            sorted(math.dist(point, other) for number, other in enumerate(points) if number != own)[k - 1]
-            for own, point in enumerate(points)
-        ]
-
-    real_radii, sample_radii = radii(real), radii(samples)
-    precise = dense = recalled = covered = 0
-    for sample in samples:
-        inside = [math.dist(sample, point) < radius for point, radius in zip(real, real_radii, strict=True)]
-        precise += any(inside)
-        dense += sum(inside)
-    for point, radius in zip(real, real_radii, strict=True):
-        recalled += any(math.dist(point, s) < r for s, r in zip(samples, sample_radii, strict=True))
-        covered += min(math.dist(point, sample) for sample in samples) < radius
-    return precise / len(samples), recalled / len(real), dense / (k * len(samples)), covered / len(real)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])

@@ -23,7 +23,12 @@ WIDTH = 24  # of the names of figures
 
 @click.command()
 @click.argument("model", default=DEFAULT)
-@click.option("--data", type=options.PathType(), required=True, help="A directory with MNIST's IDX files, or its like.")
+@click.option(
+    "--data",
+    type=options.PathType(),
+    required=True,
+    help="A directory of IDX files with MNIST's names, gzipped or not.",
+)
 @click.option(
     "--samples",
     type=click.IntRange(6, 1_000_000),
