@@ -120,7 +120,7 @@ def test_the_manifest_tells_where_the_model_comes_from(run: Path, bundle: Path) 
     assert values["training"]["config"] == saved.config.as_dict()
     assert values["training"]["data"] == saved.data
     (test,) = [record for record in read_metrics(run) if record["split"] == "test"]
-    assert values["metrics"]["test"] == {name: test[name] for name in ("step", "reconstruction", "kl", "total")}
+    assert values["metrics"]["test"] == {name: test[name] for name in ("step", "reconstruction", "kl", "total", "sse")}
     options = f"--latent-dim 3 --batch-size 16 --steps 5 --threads {saved.config.threads}"
     assert values["metrics"]["command"] == f"vae-gen train --preset {run.name} {options}"
     errors = values["export"]["parity_with_pytorch_float64"]
