@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -125,7 +126,7 @@ def train(
             mininterval=0.5,
             disable=quiet or not sys.stderr.isatty(),
         ) as bar:
-            progress = _show(bar, quiet, record)
+            progress = _show(bar, quiet, world.size == 1, record)
             if resumed is None:
                 trainer.train(images, run, config, progress, world)
             else:
@@ -145,7 +146,7 @@ def _tensorboard(run: Path) -> Callable[[Record], None]:
     try:
         from vae_gen_train.tensorboard import TensorBoard
     except ModuleNotFoundError as error:
-        raise MissingExtraError("--tensorboard", error.name or "tensorboard", "tensorboard") from error
+        raise MissingExtraError("--tensorboard", error.name or "tensorboard", "tensorboard", "TensorBoard") from error
     return TensorBoard(run).record
 
 
@@ -159,7 +160,7 @@ def _check_resumed_options(run: Path) -> None:
             raise UsageError(f"{option} cannot be given with --resume: {run} goes on as it began")
 
 
-def _show(bar: Any, quiet: bool, tell: Callable[[Record], None] | None) -> Progress:
+def _show(bar: Any, quiet: bool, alone: bool, tell: Callable[[Record], None] | None) -> Progress:
     """The losses beside the bar, a line for each evaluation, and a word as soon as a signal arrives."""
     from vae_gen_train.progress import Progress
 
@@ -173,8 +174,9 @@ def _show(bar: Any, quiet: bool, tell: Callable[[Record], None] | None) -> Progr
             text = ", ".join(f"{name} {value}" for name, value in losses.items())
             bar.write(f"step {record['step']:6}  {record['split']:10}  {text}", file=sys.stderr)
 
-    def stopping() -> None:
+    def stopping(number: int) -> None:
+        again = "; press Ctrl-C again to quit without saving" if number == signal.SIGINT and alone else ""
         if not quiet:  # past Python's buffer, which may be in the midst of another line
-            os.write(2, b"\nstopping after this step; press Ctrl-C again to quit without saving\n")
+            os.write(2, f"\nstopping after this step{again}\n".encode())
 
     return Progress(record, lambda step: bar.update(step - bar.n), stopping)

@@ -78,11 +78,10 @@ class World:
         if self.size == 1:
             yield
             return
-        gpu = device.type == "cuda"
-        # What is decided on the CPU travels by gloo, so that no GPU is waited for.
-        backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
+        # What is decided on the CPU travels by gloo there too, so that no GPU is waited for.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with self.explained("starting"):
-            dist.init_process_group(backend, timeout=TIMEOUT, device_id=device if gpu else None)
+            dist.init_process_group(backend, timeout=TIMEOUT)
         yield
         dist.destroy_process_group()  # not after an error: it would wait for processes that are gone
 

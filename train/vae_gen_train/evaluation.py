@@ -16,7 +16,8 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE
 from vae_gen_train.objective import OBJECTIVES, kl_to_standard_normal, sum_of_squared_errors
 
-BATCH = 500
+BATCH = 500  # images at most
+BATCH_VALUES = BATCH * 64 * 64  # of large images fewer, so that their activations fit into memory
 STREAM = 1  # which of a seed's random streams evaluations draw from; training steps have 0
 
 
@@ -41,6 +42,12 @@ def to_float(images: ByteImages, device: torch.device) -> Tensor:
     """uint8 [n, C, H, W] -> float32 in [0, 1] on `device`."""
     batch = torch.tensor(images, device=device)
     return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def in_batches(images: ByteImages) -> Iterator[ByteImages]:
+    """[n, C, H, W] in parts that a network can take at a time."""
+    size = max(1, min(BATCH, BATCH_VALUES // images[0].size))
+    return (images[start : start + size] for start in range(0, len(images), size))
 
 
 def seed_torch(*key: int) -> None:
@@ -69,9 +76,9 @@ def evaluate(vae: VAE, images: ByteImages, config: TrainConfig, device: torch.de
     objective = OBJECTIVES[config.objective]
     error = squared_error = kl = 0.0
     with evaluating(vae):
-        for number, start in enumerate(range(0, len(images), BATCH)):
+        for number, part in enumerate(in_batches(images)):
             seed_torch(config.seed, STREAM, number)
-            image = to_float(images[start : start + BATCH], device)
+            image = to_float(part, device)
             output, mean, log_var = vae(image)
             error += _sum(objective.error(output, image))
             squared_error += _sum(sum_of_squared_errors(output, image))
@@ -94,8 +101,7 @@ def evaluate_splits(vae: VAE, data: DataSet, config: TrainConfig, device: torch.
 def latent_statistics(vae: VAE, images: ByteImages, device: torch.device) -> dict[str, list[float]]:
     """For each latent, of the aggregate posterior over `images`: its mean, its standard deviation, its mean KL."""
     with evaluating(vae):
-        starts = range(0, len(images), BATCH)
-        parts = [vae.encoder(to_float(images[start : start + BATCH], device)) for start in starts]
+        parts = [vae.encoder(to_float(part, device)) for part in in_batches(images)]
         mean, log_var = (torch.cat(tensors).cpu().double() for tensors in zip(*parts, strict=True))
         variance = mean.var(0, correction=0) + log_var.exp().mean(0)  # the law of total variance
         kl = kl_to_standard_normal(mean, log_var).mean(0)

@@ -18,7 +18,7 @@ class Progress:
 
     record: Callable[[Record], None] = nothing  # with each record of the metrics log
     step: Callable[[int], None] = nothing  # with the number of each step that is done; it should take no time
-    stopping: Callable[[], None] = nothing  # when a signal arrives; from a signal handler
+    stopping: Callable[[int], None] = nothing  # with the number of a signal that arrives; from a signal handler
 
 
 SILENT = Progress()

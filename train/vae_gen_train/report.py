@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from vae_gen_train.traversals import draw_traversals
 # The point that the notebook decodes, and from which it sweeps latent 7.
 NOTEBOOK_Z = (-1.0, 1.0, 0.1, 0.3, -0.2, 0.7, -0.5, -2.5)
 HISTOGRAM_LATENTS = 80_000
+DECODED = 10  # images at a time, which may be large
 SHEET = 1600  # pixels that a sheet may be wide or high, whatever the size of the images
 VIEW = 900  # and to which a smaller one is enlarged, about
 SWEEP = np.linspace(-2.4, 2.5, 50)
@@ -86,8 +88,11 @@ def save_png(image: ByteImages, path: Path) -> None:
 
 
 def _decode(vae: VAE, z: Latents, device: torch.device) -> ByteImages:
+    parts = np.array_split(z, math.ceil(len(z) / DECODED))
     with evaluating(vae):
-        return to_uint8(vae.decoder(torch.from_numpy(z).to(device)).float().cpu().numpy())
+        return np.concatenate(
+            [to_uint8(vae.decoder(torch.from_numpy(part).to(device)).float().cpu().numpy()) for part in parts]
+        )
 
 
 def _draw_loss_curve(run: Path) -> None:

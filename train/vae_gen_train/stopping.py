@@ -11,8 +11,8 @@ from typing import Any
 
 
 @contextmanager
-def stop_signals(notice: Callable[[], None], insist: bool) -> Iterator[Callable[[], int]]:
-    """Within it, the first SIGINT, SIGTERM or SIGHUP is only noted, and `notice` called at once.
+def stop_signals(notice: Callable[[int], None], insist: bool) -> Iterator[Callable[[], int]]:
+    """Within it, the first SIGINT, SIGTERM or SIGHUP is only noted, and `notice` called with it at once.
 
     A second one acts as it always does, or not at all if `insist` is False. What is yielded gives the number of the
     first signal, or 0. Signals that are ignored (nohup) stay so.
@@ -31,7 +31,7 @@ def stop_signals(notice: Callable[[], None], insist: bool) -> Iterator[Callable[
         if insist:
             signal.signal(number, before[number])
         if first:
-            notice()
+            notice(number)
 
     for number in before:
         signal.signal(number, note)
