@@ -56,6 +56,12 @@ def data(small_data: Path) -> DataSet:
     return load_idx_directory(small_data)
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn at the end, which takes longer than the steps."""
+    monkeypatch.setattr(trainer, "draw_report", lambda *arguments: None)
+
+
 def tensors(run: Path, kind: str = "network.") -> dict[str, torch.Tensor]:
     found = load_file(run / "checkpoint.safetensors")
     return {name.removeprefix(kind): tensor for name, tensor in found.items() if name.startswith(kind)}
@@ -95,6 +101,7 @@ def test_what_changes_the_gradients(data: DataSet, change: dict[str, object]) ->
     assert not torch.equal(gradients(data), gradients(data, **change))
 
 
+@pytest.mark.usefixtures("no_report")
 def test_objectives_are_logged_as_they_are_minimised_and_evaluated_in_full(data: DataSet, tmp_path: Path) -> None:
     settings = config("notebook", objective="gaussian", beta=3.0, kl_warmup=6, free_bits=50.0, steps=4)
     trainer.train(data, tmp_path / "run", settings)
@@ -109,6 +116,7 @@ def test_objectives_are_logged_as_they_are_minimised_and_evaluated_in_full(data:
     assert {record["split"] for record in records} == {"train", "validation", "test"}
 
 
+@pytest.mark.usefixtures("no_report")
 def test_micro_batches_are_one_batch_to_rounding(data: DataSet, tmp_path: Path) -> None:
     for parts in (1, 2, 4):
         trainer.train(data, tmp_path / str(parts), config("notebook", steps=1, accumulate=parts, lr=1e-5))
@@ -152,6 +160,7 @@ def test_bfloat16_is_float32_to_two_digits(data: DataSet) -> None:
     assert half != single
 
 
+@pytest.mark.usefixtures("no_report")
 def test_averaged_weights_are_what_is_evaluated_and_exported(data: DataSet, tmp_path: Path) -> None:
     torch.manual_seed(0)
     average = {name: parameter.detach() for name, parameter in build("notebook", (1, 12, 8), 3).named_parameters()}
@@ -177,6 +186,7 @@ def test_averaged_weights_are_what_is_evaluated_and_exported(data: DataSet, tmp_
     assert not tensors(tmp_path / "plain", "averaged.")
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("crash_at", [3, 7])
 def test_a_run_with_every_option_goes_on_bit_for_bit(data: DataSet, tmp_path: Path, crash_at: int) -> None:
     def crash(record: dict[str, object]) -> None:
@@ -191,6 +201,7 @@ def test_a_run_with_every_option_goes_on_bit_for_bit(data: DataSet, tmp_path: Pa
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_checkpoint_from_before_the_options_goes_on(data: DataSet, tmp_path: Path) -> None:
     trainer.train(data, tmp_path / "whole", config(steps=6))
     trainer.train(data, tmp_path / "old", config(steps=4))
@@ -250,6 +261,7 @@ def images_of_step(data: DataSet, step: int) -> list[int]:
     return next(islice(batches(0, len(data.train), 16, 0), step - 1, None)).tolist()
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("every", [{}, {"log_every": 100, "clip_norm": 1.0, "accumulate": 2}], ids=str)
 def test_a_loss_that_is_not_finite_is_told_with_its_step_and_images(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: dict[str, object]
@@ -308,6 +320,7 @@ def test_a_gradient_norm_that_is_not_finite_ends_the_run(
 # what the person at the terminal sees
 
 
+@pytest.mark.usefixtures("no_report")
 def test_every_step_is_told(data: DataSet, tmp_path: Path) -> None:
     steps: list[int] = []
     trainer.train(data, tmp_path / "run", config("notebook", log_every=5), Progress(step=steps.append))
@@ -365,6 +378,7 @@ def test_without_tensorboard_the_command_says_what_to_install(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("no_report")
 def test_options_reach_the_configuration(small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in EVERYTHING.items()]
     small = ["--preset=notebook", "--latent-dim=3", "--batch-size=16", "--steps=1", "--threads=1", "--precision=bf16"]

@@ -111,7 +111,7 @@ class Stepper:
         config, world = self.config, self.world
         seed_torch(config.seed, STREAM, step)
         parts = config.accumulate * world.size
-        if parts == 1:
+        if parts == 1 and config.precision == "fp32":  # the network draws in its own precision
             yield indices, None
             return
         noise = torch.randn(len(indices), config.latent_dim, device=self.device).tensor_split(parts)
