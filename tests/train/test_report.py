@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 from vae_gen.latents import traversal
-from vae_gen_train import traversals
+from vae_gen_train import report, traversals
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.report import draw_reconstructions, draw_report
@@ -44,8 +44,10 @@ def size_of(path: Path) -> tuple[int, int]:
     ids=str,
 )
 def test_sheets_of_any_image_size_stay_handy(
-    tmp_path: Path, shape: Shape, samples: tuple[int, int], row: tuple[int, int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: Shape, samples: tuple[int, int], row: tuple[int, int]
 ) -> None:
+    for slow in ("save_animation", "_draw_histogram", "_draw_titled_samples"):  # and of no interest here
+        monkeypatch.setattr(report, slow, lambda *arguments, **named: None)
     vae = linear_vae(shape, 40)
     config = TrainConfig.from_preset("notebook", latent_dim=40)
     draw_report(tmp_path, vae, config, [float(latent) for latent in range(40)], CPU)
