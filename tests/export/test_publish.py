@@ -248,3 +248,12 @@ def test_a_checkpoint_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_the_committed_test_models_come_from_their_generator() -> None:
     files = generate.generate()
     assert {name: (MODELS / name).read_bytes() for name in files} == files
+
+
+def test_the_command_and_the_units_are_those_of_the_run(run: Path) -> None:
+    config = TrainConfig.from_preset("notebook", objective="gaussian", free_bits=0.5, beta=2.0, processes=2)
+    options = "--preset notebook --objective gaussian --beta 2.0 --free-bits 0.5"
+    assert publish._command(config) == f"torchrun --nproc-per-node 2 -m vae_gen_train {options}"
+    units = publish._metrics(run, 5, config)["units"]
+    assert "likelihood of a Gaussian" in units
+    assert units.endswith("total: reconstruction + 2 kl")

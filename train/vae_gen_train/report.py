@@ -113,7 +113,7 @@ def _draw_loss_curve(run: Path) -> None:
         low = min(0, *terms)  # a density, unlike a sum of squares, can exceed 1
         axes.set_ylim(1.05 * low, max(terms) - 0.05 * low if low else 2 * evaluated[0]["total"])
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper right")
     _save_figure(figure, run / "loss-curve.png")
 
 
@@ -134,7 +134,7 @@ def _draw_histogram(draws: Latents, path: Path) -> None:
     axes.hist(draws.ravel(), bins=edges.tolist(), density=True, label=f"{draws.size:,} latents, seed 0")
     axes.plot(edges, np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi), label="N(0, 1)")
     axes.set(xlabel="z", ylabel="density")
-    axes.legend()
+    axes.legend(loc="upper right")
     _save_figure(figure, path)
 
 
