@@ -15,6 +15,7 @@ from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, 
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.metrics_log import read_metrics
+from vae_gen_train.objective import OBJECTIVES
 
 from vae_gen_export.fold import Fold, fold_affine
 from vae_gen_export.graphs import OPSET, trace
@@ -77,7 +78,7 @@ def export(
                     "data": checkpoint.data,
                     "packages": checkpoint.packages,
                 },
-                metrics={"command": _command(checkpoint.config), **_metrics(run, checkpoint.step)},
+                metrics={"command": _command(checkpoint.config), **_metrics(run, checkpoint.step, checkpoint.config)},
                 export={},
             )
             manifest.write(bundle)  # so that it can be loaded
@@ -111,19 +112,24 @@ def _check_free(out: Path, overwrite: bool) -> None:
 def _command(config: TrainConfig) -> str:
     """The command line that repeats the run."""
     preset = TrainConfig.from_preset(config.preset).as_dict()
-    names = ("latent_dim", "batch_size", "lr", "steps", "seed", "device", "threads")
-    changed = {name: getattr(config, name) for name in names if getattr(config, name) != preset[name]}
-    options = (f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
-    return f"vae-gen train --preset {config.preset}{''.join(options)}"
+    fixed = {"preset", "network", "processes", "evaluate_every", "checkpoint_every", "picture_every", "log_every"}
+    changed = {name: value for name, value in config.as_dict().items() if name not in fixed and value != preset[name]}
+    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
+    processes = config.processes
+    program = f"torchrun --nproc-per-node {processes} -m vae_gen_train" if processes > 1 else "vae-gen train"
+    return f"{program} --preset {config.preset}{options}"
 
 
-def _metrics(run: Path, step: int) -> dict[str, Any]:
+def _metrics(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
     """What the run measured on whole splits, the last time up to that step; it did so with PyTorch as it went."""
-    units = "means per image in nats; reconstruction: sum of squared errors, one posterior draw; total: their sum"
+    unit = OBJECTIVES[config.objective].unit
+    total = "their sum" if config.beta == 1 else f"reconstruction + {config.beta:g} kl"
+    units = f"means per image in nats; reconstruction: {unit}, one posterior draw; total: {total}"
+    names = ("step", "reconstruction", "kl", "total", "sse")
     found = {}
     for record in read_metrics(run):
         if record["step"] <= step and record["split"] != "train":
-            found[record["split"]] = {name: record[name] for name in ("step", "reconstruction", "kl", "total")}
+            found[record["split"]] = {name: record[name] for name in names if name in record}
     return {"units": units, **found}
 
 

@@ -39,8 +39,8 @@ class StoppedError(VaeGenError):
 class MissingExtraError(VaeGenError):
     """A command needs packages that a plain `pip install vae-gen` does not bring."""
 
-    def __init__(self, task: str, package: str, extra: str) -> None:
+    def __init__(self, task: str, package: str, extra: str, needs: str = "PyTorch and the packages around it") -> None:
         super().__init__(
-            f"{task} needs PyTorch and the packages around it, and {package!r} is not installed here; "
+            f"{task} needs {needs}, and {package!r} is not installed here; "
             f"install them with: pip install 'vae-gen[{extra}]'"
         )

@@ -120,7 +120,7 @@ def test_the_manifest_tells_where_the_model_comes_from(run: Path, bundle: Path) 
     assert values["training"]["config"] == saved.config.as_dict()
     assert values["training"]["data"] == saved.data
     (test,) = [record for record in read_metrics(run) if record["split"] == "test"]
-    assert values["metrics"]["test"] == {name: test[name] for name in ("step", "reconstruction", "kl", "total")}
+    assert values["metrics"]["test"] == {name: test[name] for name in ("step", "reconstruction", "kl", "total", "sse")}
     options = f"--latent-dim 3 --batch-size 16 --steps 5 --threads {saved.config.threads}"
     assert values["metrics"]["command"] == f"vae-gen train --preset {run.name} {options}"
     errors = values["export"]["parity_with_pytorch_float64"]
@@ -248,3 +248,12 @@ def test_a_checkpoint_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_the_committed_test_models_come_from_their_generator() -> None:
     files = generate.generate()
     assert {name: (MODELS / name).read_bytes() for name in files} == files
+
+
+def test_the_command_and_the_units_are_those_of_the_run(run: Path) -> None:
+    config = TrainConfig.from_preset("notebook", objective="gaussian", free_bits=0.5, beta=2.0, processes=2)
+    options = "--preset notebook --objective gaussian --beta 2.0 --free-bits 0.5"
+    assert publish._command(config) == f"torchrun --nproc-per-node 2 -m vae_gen_train {options}"
+    units = publish._metrics(run, 5, config)["units"]
+    assert "likelihood of a Gaussian" in units
+    assert units.endswith("total: reconstruction + 2 kl")

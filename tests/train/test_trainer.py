@@ -23,6 +23,8 @@ from vae_gen_train.config import TrainConfig, preset_names
 from vae_gen_train.evaluation import evaluate, latent_statistics, seed_torch
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import build
+from vae_gen_train.progress import Progress
+from vae_gen_train.step import STREAM
 
 SMALL = {"steps": 12, "batch_size": 16, "latent_dim": 3, "lr": 1e-3}
 
@@ -65,7 +67,7 @@ def test_presets_are_the_notebooks_settings(name: str) -> None:
 def test_a_run_learns_and_leaves_what_it_promises(data: DataSet, tmp_path: Path) -> None:
     run = tmp_path / "run"
     told: list[dict[str, object]] = []
-    trainer.train(data, run, config("notebook", steps=120, log_every=20, latent_dim=8), told.append)
+    trainer.train(data, run, config("notebook", steps=120, log_every=20, latent_dim=8), Progress(told.append))
 
     assert sorted(path.name for path in run.iterdir()) == [
         "checkpoint.safetensors",
@@ -76,7 +78,9 @@ def test_a_run_learns_and_leaves_what_it_promises(data: DataSet, tmp_path: Path)
         "metrics.jsonl",
         "reconstructions",
         "samples.png",
+        "ten-samples.png",
         "traversal.gif",
+        "traversals.png",
     ]
     records = read_metrics(run)
     assert records == told
@@ -115,7 +119,7 @@ def test_training_is_adam_on_squared_errors_plus_kl(data: DataSet, tmp_path: Pat
     moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in vae.named_parameters()}
     order = batches(seed=0, images=len(data.train), batch_size=16, first_step=0)
     for step in (1, 2, 3):
-        seed_torch(0, trainer.STREAM, step)
+        seed_torch(0, STREAM, step)
         image = torch.from_numpy(data.train[next(order)] / np.float32(255))
         mean, log_var = vae.encoder(image)
         output = vae.decoder(mean + torch.exp(log_var / 2) * torch.randn_like(mean))
@@ -146,7 +150,7 @@ def test_every_setting_changes_what_is_learned(data: DataSet, tmp_path: Path, ch
 
 
 def test_losses_that_are_not_finite_end_the_run(data: DataSet, tmp_path: Path) -> None:
-    with pytest.raises(VaeGenError, match=r"the losses at step \d+ are no longer finite numbers; .*--lr below 0\.9"):
+    with pytest.raises(VaeGenError, match=r"training diverged at step \d+: .*--lr below 0\.9"):
         trainer.train(data, tmp_path / "run", config(steps=2000, lr=0.9, checkpoint_every=1))
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
     assert all(np.isfinite(record["total"]) for record in read_metrics(tmp_path / "run"))
@@ -185,7 +189,7 @@ def test_a_run_that_was_killed_and_resumed_is_bit_identical(
 
     trainer.train(data, tmp_path / "whole", config(preset, checkpoint_every=2))
     with pytest.raises(CrashError):
-        trainer.train(data, tmp_path / "killed", config(preset, checkpoint_every=2), crash)
+        trainer.train(data, tmp_path / "killed", config(preset, checkpoint_every=2), Progress(crash))
     with (tmp_path / "killed/metrics.jsonl").open("a") as log:
         log.write('{"step": 9, "spl')  # the line that was being written
     torch.manual_seed(99)  # a new process has other random numbers
@@ -235,7 +239,7 @@ def test_a_checkpoint_holds_the_network_and_says_what_it_is(data: DataSet, tmp_p
     device = torch.device("cpu")
     records = [record for record in read_metrics(tmp_path / "run") if record["split"] == "test"]
     assert data.test is not None
-    assert evaluate(vae, data.test, seed=0, device=device).total == pytest.approx(records[-1]["total"], rel=1e-5)
+    assert evaluate(vae, data.test, config(), device).total == pytest.approx(records[-1]["total"], rel=1e-5)
 
     # The statistics, in another way: by drawing from the posteriors of the validation images.
     with torch.inference_mode():

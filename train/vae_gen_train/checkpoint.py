@@ -1,4 +1,5 @@
-"""A checkpoint: one safetensors file with the network, the optimiser and, in its header, all else as JSON.
+"""A checkpoint: one safetensors file with the network, its averaged weights if the run keeps them, the optimiser
+and, in its header, all else as JSON.
 
 Randomness and the position in the data follow from (seed, step), so the step is all the state there is
 beside the tensors. A file is replaced as a whole or not at all.
@@ -25,7 +26,7 @@ from vae_gen_train.nets import VAE, build
 
 FILE_NAME = "checkpoint.safetensors"
 FORMAT = "vae-gen checkpoint 1"
-NETWORK, OPTIMISER = "network.", "optimiser."
+NETWORK, AVERAGED, OPTIMISER = "network.", "averaged.", "optimiser."
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,16 @@ class Checkpoint:
             raise DataError(f"{path} is damaged or of another version: {error}") from error
 
     def load_network(self) -> VAE:
-        """The trained network, on the CPU."""
+        """The trained network, on the CPU, with the averaged weights if the run kept them."""
         vae = build(self.config.network, self.image_shape, self.config.latent_dim)
-        vae.load_state_dict(self._tensors(NETWORK))
+        vae.load_state_dict(self._tensors(AVERAGED if self.config.ema else NETWORK))
         return vae
 
-    def restore(self, vae: VAE, optimiser: torch.optim.Optimizer) -> None:
-        """Put the saved tensors into a network and its optimiser, wherever they live."""
+    def restore(self, vae: VAE, averaged: VAE, optimiser: torch.optim.Optimizer) -> None:
+        """Put the saved tensors into a network, its average (itself, if there is none) and its optimiser."""
         vae.load_state_dict(self._tensors(NETWORK))
+        if averaged is not vae:
+            averaged.load_state_dict(self._tensors(AVERAGED))
         saved = self._tensors(OPTIMISER)
         for name, parameter in vae.named_parameters():
             state: dict[str, Tensor] = {}
@@ -84,12 +87,17 @@ class Checkpoint:
             return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
 
-def save(run: Path, vae: VAE, optimiser: torch.optim.Optimizer, config: TrainConfig, **state: Any) -> None:
+def save(
+    run: Path, vae: VAE, averaged: VAE, optimiser: torch.optim.Optimizer, config: TrainConfig, **state: Any
+) -> None:
     """Replace the run's checkpoint; it is on the disk when this returns. Raises OutputError.
 
-    `state` is what Checkpoint has beside the path and the configuration.
+    `averaged` is `vae` itself where no averaged weights are kept. `state` is what Checkpoint has beside the path
+    and the configuration.
     """
     tensors = {NETWORK + name: tensor for name, tensor in vae.state_dict().items()}
+    if averaged is not vae:
+        tensors |= {AVERAGED + name: tensor for name, tensor in averaged.state_dict().items()}
     for name, parameter in vae.named_parameters():
         for field, tensor in optimiser.state[parameter].items():
             tensors[f"{OPTIMISER}{name}.{field}"] = tensor

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +14,17 @@ import click
 from vae_gen.cli import options
 from vae_gen.errors import MissingExtraError, UsageError
 
-from vae_gen_train.config import TrainConfig, preset_names
+from vae_gen_train.config import OBJECTIVES, PRECISIONS, SCHEDULES, TrainConfig, preset_names
 
 if TYPE_CHECKING:
     from vae_gen.datasets import DataSet
 
-    from vae_gen_train.metrics_log import Progress, Record
+    from vae_gen_train.distributed import World
+    from vae_gen_train.metrics_log import Record
+    from vae_gen_train.progress import Progress
+
+# What a checkpoint does not fix: these may be given with --resume.
+CHANGEABLE = ("steps", "device", "threads")
 
 
 @click.command()
@@ -34,8 +43,18 @@ if TYPE_CHECKING:
 @click.option("--out", type=options.PathType(), help="The run's directory.  [default: runs/PRESET]")
 @click.option("--resume", "resumed", type=options.PathType(), help="Continue the run in this directory.")
 @click.option("--steps", type=int, help="Optimiser steps.")
-@click.option("--batch-size", type=int, help="Images a step.")
+@click.option("--batch-size", type=int, help="Images a step, of all processes together.")
+@click.option("--accumulate", type=int, help="Parts of a batch that are computed one after the other, for less memory.")
 @click.option("--lr", type=float, help="Learning rate.")
+@click.option("--lr-warmup", type=int, help="Steps over which the learning rate rises from 0.")
+@click.option("--lr-schedule", type=click.Choice(SCHEDULES), help="constant, or cosine: falling to 0 at the last step.")
+@click.option("--clip-norm", type=float, help="Largest norm of the gradients; 0: any.")
+@click.option("--ema", type=float, help="Decay of the averaged weights, such as 0.999; 0: do without.")
+@click.option("--objective", type=click.Choice(OBJECTIVES), help="How a reconstruction is compared with its image.")
+@click.option("--beta", type=float, help="Weight of the KL divergence.")
+@click.option("--kl-warmup", type=int, help="Steps over which that weight rises from 0.")
+@click.option("--free-bits", type=float, help="Nats that each latent may use without a cost.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="bf16 is faster where the processor knows it.")
 @click.option("--latent-dim", type=int, help="Number of latents.")
 @click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
 @click.option("--device", help="auto, cpu, cuda, ...; auto takes a GPU where there is one.")
@@ -44,24 +63,27 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 1024),
     help="Processors to use. Default: all that this process may.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write the losses for TensorBoard too.")
 @options.quiet_option
 def train(
     preset: str,
     data: Path | None,
     out: Path | None,
     resumed: Path | None,
+    tensorboard: bool,
     quiet: bool,
     **settings: Any,
 ) -> None:
     """Train a model.
 
     Options that are not given are the preset's. The run's directory gets the checkpoint, a log of the losses
-    (metrics.jsonl), pictures of reconstructions, and at the end the loss curve and samples. Ctrl-C saves, and
-    --resume goes on as if nothing had happened.
+    (metrics.jsonl), pictures of reconstructions, and at the end the loss curve, samples and traversals. Ctrl-C saves,
+    and --resume goes on as if nothing had happened. torchrun shares every batch among several processes.
 
     \b
     vae-gen train --preset notebook --out runs/notebook
     vae-gen train --resume runs/notebook
+    torchrun --nproc-per-node 2 -m vae_gen_train --out runs/two
     """
     if resumed is not None:
         _check_resumed_options(resumed)
@@ -71,6 +93,7 @@ def train(
 
         from vae_gen_train import trainer
         from vae_gen_train.checkpoint import Checkpoint
+        from vae_gen_train.distributed import World
         from vae_gen_train.mnist import fetch_mnist
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen train", error.name or "torch", "train") from error
@@ -78,44 +101,82 @@ def train(
     def load_data() -> DataSet:
         return load_idx_directory(data or fetch_mnist(notify=lambda message: options.say(message, quiet)))
 
-    hide = quiet or not sys.stderr.isatty()
+    world = World.from_environment()
+    quiet = quiet or not world.writes
+    changes = {name: settings[name] for name in CHANGEABLE}
     if resumed is None:
-        run = out or Path("runs") / preset
-        config = TrainConfig.from_preset(preset, **settings)
-        trainer.select_device(config.device)  # before anything is downloaded
-        images = load_data()
-        with tqdm(total=config.steps, file=sys.stderr, unit="step", disable=hide) as bar:
-            trainer.train(images, run, config, _show(bar, quiet))
+        run, first_step = out or Path("runs") / preset, 0
+        config = TrainConfig.from_preset(preset, processes=world.size, **settings)
     else:
-        run = resumed
-        saved = Checkpoint.open(run)
-        images = load_data()
-        steps = settings["steps"] or saved.config.steps
-        with tqdm(total=steps, initial=saved.step, file=sys.stderr, unit="step", disable=hide) as bar:
-            changes = {name: settings[name] for name in ("steps", "device", "threads")}
-            trainer.resume(images, run, **changes, progress=_show(bar, quiet))
+        saved = Checkpoint.open(resumed)
+        run, first_step = resumed, saved.step
+        config = dataclasses.replace(saved.config, **{name: value for name, value in changes.items() if value})
+    device = world.select_device(config.device)  # before anything is downloaded
+    record = _tensorboard(run) if tensorboard else None
+    with world.joined(device):
+        with world.first_process_first():
+            images = load_data()
+        options.say(_start(images, str(data or "MNIST"), config, run, device.type, world), quiet)
+        with tqdm(
+            total=config.steps,
+            initial=first_step,
+            file=sys.stderr,
+            unit="step",
+            miniters=1,
+            mininterval=0.5,
+            disable=quiet or not sys.stderr.isatty(),
+        ) as bar:
+            progress = _show(bar, quiet, world.size == 1, record)
+            if resumed is None:
+                trainer.train(images, run, config, progress, world)
+            else:
+                trainer.resume(images, run, **changes, progress=progress, world=world)
     options.say(f"the run is in {run}; next: vae-gen export {run} --out bundles/NAME", quiet)
+
+
+def _start(images: DataSet, name: str, config: TrainConfig, run: Path, device: str, world: World) -> str:
+    """The line that says what begins."""
+    height, width = images.image_shape[1:]
+    threads = options.count(world.threads(config.threads), "thread")
+    where = f"{device}, {threads}" if world.size == 1 else f"{world.size} processes on {device}, {threads} each"
+    return f"{name}: {len(images.train):,} pictures of {width}x{height}; {where}; {config.steps:,} steps into {run}"
+
+
+def _tensorboard(run: Path) -> Callable[[Record], None]:
+    try:
+        from vae_gen_train.tensorboard import TensorBoard
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("--tensorboard", error.name or "tensorboard", "tensorboard", "TensorBoard") from error
+    return TensorBoard(run).record
 
 
 def _check_resumed_options(run: Path) -> None:
     """Raise UsageError for an option that a run in progress has decided already."""
     context = click.get_current_context()
-    for name in ("preset", "out", "batch_size", "lr", "latent_dim", "seed"):
+    free = {*CHANGEABLE, "resumed", "data", "quiet", "tensorboard"}
+    for name in [name for name in context.params if name not in free]:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             option = "--" + name.replace("_", "-")
             raise UsageError(f"{option} cannot be given with --resume: {run} goes on as it began")
 
 
-def _show(bar: Any, quiet: bool) -> Progress:
-    """The losses beside the bar, and a line for each evaluation."""
+def _show(bar: Any, quiet: bool, alone: bool, tell: Callable[[Record], None] | None) -> Progress:
+    """The losses beside the bar, a line for each evaluation, and a word as soon as a signal arrives."""
+    from vae_gen_train.progress import Progress
 
-    def show(record: Record) -> None:
+    def record(record: Record) -> None:
+        if tell is not None:
+            tell(record)
         losses = {name: f"{record[name]:.2f}" for name in ("reconstruction", "kl", "total")}
         if record["split"] == "train":
             bar.set_postfix(losses, refresh=False)
-            bar.update(record["step"] - bar.n)
         elif not quiet:
             text = ", ".join(f"{name} {value}" for name, value in losses.items())
             bar.write(f"step {record['step']:6}  {record['split']:10}  {text}", file=sys.stderr)
 
-    return show
+    def stopping(number: int) -> None:
+        again = "; press Ctrl-C again to quit without saving" if number == signal.SIGINT and alone else ""
+        if not quiet:  # past Python's buffer, which may be in the midst of another line
+            os.write(2, f"\nstopping after this step{again}\n".encode())
+
+    return Progress(record, lambda step: bar.update(step - bar.n), stopping)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
@@ -10,16 +11,25 @@ from typing import Any
 
 from vae_gen.errors import UsageError
 
+# Listed here, without what they name: the command's help must not load PyTorch.
+OBJECTIVES = ("sse", "bce", "gaussian")
+SCHEDULES = ("constant", "cosine")
+PRECISIONS = ("fp32", "bf16")
+CHOICES = {"objective": OBJECTIVES, "lr_schedule": SCHEDULES, "precision": PRECISIONS}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The whole configuration of a run. Raises UsageError when constructed with values that cannot work."""
+    """The whole configuration of a run. Raises UsageError when constructed with values that cannot work.
+
+    A checkpoint may lack a field that has a default: the default is what was done before there was a choice.
+    """
 
     preset: str
     network: str
     latent_dim: int
-    batch_size: int
-    lr: float  # Adam's learning rate
+    batch_size: int  # images an optimiser step, over all processes and micro-batches
+    lr: float  # Adam's learning rate, or the highest of its schedule
     steps: int  # optimiser steps in all
     seed: int = 0
     device: str = "auto"
@@ -28,18 +38,44 @@ class TrainConfig:
     checkpoint_every: int = 1000
     picture_every: int = 200
     log_every: int = 50
+    objective: str = "sse"  # one of OBJECTIVES; see objective.py
+    beta: float = 1.0  # the KL divergence's weight
+    kl_warmup: int = 0  # steps over which that weight rises from 0
+    free_bits: float = 0.0  # nats a latent may use without a cost
+    lr_warmup: int = 0  # steps over which the learning rate rises from 0
+    lr_schedule: str = "constant"  # one of SCHEDULES; see schedule.py
+    ema: float = 0.0  # decay of the averaged weights, a step; 0: none are kept
+    clip_norm: float = 0.0  # the gradients' largest norm; 0: any
+    accumulate: int = 1  # micro-batches a step
+    precision: str = "fp32"  # one of PRECISIONS
+    processes: int = 1  # that share every batch; set when the run begins
 
     def __post_init__(self) -> None:
         positive = ("latent_dim", "batch_size", "steps", "evaluate_every", "checkpoint_every", "picture_every")
-        for name in (*positive, "log_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1")
+        for name in (*positive, "log_every", "accumulate", "processes"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("beta", "free_bits", "clip_norm"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "a finite number, at least 0")
+        for name in ("kl_warmup", "lr_warmup"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name, allowed in CHOICES.items():
+            self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        self._require("ema", 0 <= self.ema < 1, "at least 0 and below 1, such as 0.999")
+        if self.batch_size % (self.accumulate * self.processes):
+            raise UsageError(
+                f"batch-size is {self.batch_size}, which {self.processes} processes with accumulate {self.accumulate} "
+                f"cannot share evenly; make it a multiple of {self.accumulate * self.processes}"
+            )
         if not 0 < self.lr < 1:
             raise UsageError(f"lr is {self.lr}; it must be above 0 and below 1")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads is {self.threads}; it must be at least 1")
         if not 0 <= self.seed < 2**32:  # of a larger one torch's CPU generator would use 32 bits only
             raise UsageError(f"seed is {self.seed}; it must be at least 0 and below 2**32")
+
+    def _require(self, name: str, allowed: bool, what: str) -> None:
+        if not allowed:
+            raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; it must be {what}")
 
     @classmethod
     def from_preset(cls, preset: str, **overrides: Any) -> TrainConfig:

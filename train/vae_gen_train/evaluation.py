@@ -12,24 +12,27 @@ from torch import Tensor
 from vae_gen.datasets import DataSet
 from vae_gen.images import ByteImages
 
+from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE
-from vae_gen_train.objective import kl_to_standard_normal, sse_objective
+from vae_gen_train.objective import OBJECTIVES, kl_to_standard_normal, sum_of_squared_errors
 
-BATCH = 500
+BATCH = 500  # images at most
+BATCH_VALUES = BATCH * 64 * 64  # of large images fewer, so that their activations fit into memory
 STREAM = 1  # which of a seed's random streams evaluations draw from; training steps have 0
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over images, in nats; `reconstruction` is the sum of squared errors, `total` the two together."""
+    """Means over images.
+
+    `reconstruction` and `kl` are in nats; `total` is the objective, as it is weighted. `sse`, the sum of squared
+    errors, does not depend on the objective, so that runs with different ones compare.
+    """
 
     reconstruction: float
     kl: float
     total: float
-
-    @classmethod
-    def of(cls, reconstruction: float, kl: float) -> Losses:
-        return cls(reconstruction, kl, reconstruction + kl)
+    sse: float
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -39,6 +42,12 @@ def to_float(images: ByteImages, device: torch.device) -> Tensor:
     """uint8 [n, C, H, W] -> float32 in [0, 1] on `device`."""
     batch = torch.tensor(images, device=device)
     return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def in_batches(images: ByteImages) -> Iterator[ByteImages]:
+    """[n, C, H, W] in parts that a network can take at a time."""
+    size = max(1, min(BATCH, BATCH_VALUES // images[0].size))
+    return (images[start : start + size] for start in range(0, len(images), size))
 
 
 def seed_torch(*key: int) -> None:
@@ -58,29 +67,41 @@ def evaluating(vae: VAE) -> Iterator[None]:
         vae.train(was_training)
 
 
-def evaluate(vae: VAE, images: ByteImages, seed: int, device: torch.device) -> Losses:
-    """Mean losses over `images`, with one draw from each posterior."""
-    reconstruction = kl = 0.0
+def evaluate(vae: VAE, images: ByteImages, config: TrainConfig, device: torch.device) -> Losses:
+    """Mean losses over `images`, with one draw from each posterior.
+
+    The objective is the run's with its whole weight beta, without warm-up and free bits, so that evaluations of
+    different steps compare; the variance of `gaussian` is the one that suits all of `images`.
+    """
+    objective = OBJECTIVES[config.objective]
+    error = squared_error = kl = 0.0
     with evaluating(vae):
-        for number, start in enumerate(range(0, len(images), BATCH)):
-            seed_torch(seed, STREAM, number)
-            terms = sse_objective(vae, to_float(images[start : start + BATCH], device))
-            reconstruction += terms.reconstruction.cpu().double().sum().item()
-            kl += terms.kl.cpu().double().sum().item()
-    return Losses.of(reconstruction / len(images), kl / len(images))
+        for number, part in enumerate(in_batches(images)):
+            seed_torch(config.seed, STREAM, number)
+            image = to_float(part, device)
+            output, mean, log_var = vae(image)
+            error += _sum(objective.error(output, image))
+            squared_error += _sum(sum_of_squared_errors(output, image))
+            kl += _sum(kl_to_standard_normal(mean, log_var).sum(1))
+    error, squared_error, kl = error / len(images), squared_error / len(images), kl / len(images)
+    reconstruction = objective.nats(torch.tensor(error, dtype=torch.float64), images[0].size).item()
+    return Losses(reconstruction, kl, reconstruction + config.beta * kl, squared_error)
 
 
-def evaluate_splits(vae: VAE, data: DataSet, seed: int, device: torch.device) -> dict[str, Losses]:
+def _sum(values: Tensor) -> float:
+    return values.cpu().double().sum().item()
+
+
+def evaluate_splits(vae: VAE, data: DataSet, config: TrainConfig, device: torch.device) -> dict[str, Losses]:
     """The losses on the validation images and, if there are any, on the test images."""
     splits = {"validation": data.validation, "test": data.test}
-    return {name: evaluate(vae, images, seed, device) for name, images in splits.items() if images is not None}
+    return {name: evaluate(vae, images, config, device) for name, images in splits.items() if images is not None}
 
 
 def latent_statistics(vae: VAE, images: ByteImages, device: torch.device) -> dict[str, list[float]]:
     """For each latent, of the aggregate posterior over `images`: its mean, its standard deviation, its mean KL."""
     with evaluating(vae):
-        starts = range(0, len(images), BATCH)
-        parts = [vae.encoder(to_float(images[start : start + BATCH], device)) for start in starts]
+        parts = [vae.encoder(to_float(part, device)) for part in in_batches(images)]
         mean, log_var = (torch.cat(tensors).cpu().double() for tensors in zip(*parts, strict=True))
         variance = mean.var(0, correction=0) + log_var.exp().mean(0)  # the law of total variance
         kl = kl_to_standard_normal(mean, log_var).mean(0)

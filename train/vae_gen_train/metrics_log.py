@@ -14,20 +14,15 @@ from vae_gen.files import whole_file
 from vae_gen_train.evaluation import Losses
 
 FILE_NAME = "metrics.jsonl"
-Record = dict[str, Any]  # step, split ("train" for one batch), reconstruction, kl, total
-Progress = Callable[[Record], None]
-
-
-def no_progress(record: Record) -> None:
-    """For callers who do not want to be told."""
+Record = dict[str, Any]  # step, split ("train" for one batch), and what evaluation.Losses has
 
 
 class MetricsLog:
-    """The log of a run in progress, a context manager. Each record also goes to `progress`."""
+    """The log of a run in progress, a context manager. Each record also goes to `tell`."""
 
-    def __init__(self, run: Path, first_step: int, progress: Progress) -> None:
+    def __init__(self, run: Path, first_step: int, tell: Callable[[Record], None]) -> None:
         """Open the log of `run`, without what an interrupted run logged after step `first_step`."""
-        self._progress = progress
+        self._tell = tell
         kept = [record for record in read_metrics(run) if record["step"] <= first_step]
         with whole_file(run / FILE_NAME) as partial:
             partial.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
@@ -36,7 +31,7 @@ class MetricsLog:
     def add(self, step: int, split: str, losses: Losses, **others: float) -> None:
         record = {"step": step, "split": split, **losses.as_dict(), **others}
         self._file.write(json.dumps(record) + "\n")
-        self._progress(record)
+        self._tell(record)
 
     def flush(self) -> None:
         """Let all that was added reach the disk."""

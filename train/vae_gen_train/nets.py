@@ -42,10 +42,13 @@ class VAE(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """image -> (reconstruction, mean, log_var), with one draw of z from the posterior."""
+    def forward(self, image: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """image -> (reconstruction, mean, log_var), with one draw of z from the posterior.
+
+        `noise` [batch, latent_dim] is what is drawn from N(0, 1), by default fresh.
+        """
         mean, log_var = self.encoder(image)
-        z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
+        z = mean + torch.exp(0.5 * log_var) * (torch.randn_like(mean) if noise is None else noise)
         return self.decoder(z), mean, log_var
 
 

@@ -1,34 +1,106 @@
-"""What training minimises: one small function per term, each in nats per image."""
+"""What training minimises: one small function per term, in nats per image.
+
+The objective is a reconstruction term plus beta times the KL divergence of the posterior from the prior (Higgins et
+al. 2017, "beta-VAE", eq. 4; beta = 1 is the negative ELBO of Kingma & Welling 2014, eq. 7).
+
+Two of its parts are functions of a mean over the batch and not sums over images: the variance of `gaussian`, and free
+bits. Where several processes share a batch, that mean is the whole batch's (see distributed.World.average), so they
+compute what one process would. Where a step accumulates micro-batches, it is each micro-batch's: the next one's
+errors are not known yet when the first is propagated back. `sse` and `bce` without free bits are sums over images, and
+do not depend on how a batch is divided.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from vae_gen_train.nets import VAE
+VARIANCE_FLOOR = (0.5 / 255) ** 2 / 3  # of an error spread evenly over half a grey level: less is rounding
+
+Average = Callable[[Tensor], Tensor]  # this process's mean -> the mean over the images of all processes
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A reconstruction term: an error of each image, and what the errors' mean over images is in nats."""
+
+    error: Callable[[Tensor, Tensor], Tensor]  # (output, image), each [batch, C, H, W] -> [batch]
+    nats: Callable[[Tensor, int], Tensor]  # (mean error, values in an image) -> nats per image
+    unit: str  # what the manifest says of the term
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms of the objective for each image of a batch: [batch] each. Their sum is what is minimised."""
+    """The objective's terms, means over a batch, each a scalar."""
 
-    reconstruction: Tensor
-    kl: Tensor
+    reconstruction: Tensor  # nats per image
+    kl: Tensor  # nats per image, neither weighted nor bounded
+    penalty: Tensor  # the KL divergence as the objective counts it: with free bits, times its weight
+    squared_error: Tensor  # the sum over an image's values, whatever the objective
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised."""
+        return self.reconstruction + self.penalty
 
 
-def sse_objective(vae: VAE, image: Tensor) -> Terms:
-    """The notebook's: the sum of squared errors after one draw from the posterior, and the KL divergence.
+def measure(
+    objective: Objective,
+    image: Tensor,
+    output: Tensor,
+    mean: Tensor,
+    log_var: Tensor,
+    kl_weight: float,
+    free_bits: float,
+    average: Average,
+) -> Terms:
+    """The terms for a batch: images and outputs [batch, C, H, W], posteriors [batch, latent_dim] each."""
+    error = average(objective.error(output, image).mean())
+    if objective.error is sum_of_squared_errors:
+        squared_error = error
+    else:
+        squared_error = average(sum_of_squared_errors(output.detach(), image).mean())
+    of_latents = kl_to_standard_normal(mean, log_var)
+    kl = average(of_latents.sum(1).mean())
+    bounded = free_bits_kl(average(of_latents.mean(0)), free_bits) if free_bits else kl
+    return Terms(objective.nats(error, image[0].numel()), kl, kl_weight * bounded, squared_error)
 
-    Up to a constant, the negative ELBO (Kingma & Welling 2014, eq. 7) of a Gaussian decoder with variance 1/2.
+
+def sum_of_squared_errors(output: Tensor, image: Tensor) -> Tensor:
+    """Sum over pixels of (output - image)^2: [batch, C, H, W] twice -> [batch]."""
+    return (output - image).square().flatten(1).sum(1)
+
+
+def cross_entropy(output: Tensor, image: Tensor) -> Tensor:
+    """Sum over pixels of -(x log p + (1 - x) log(1 - p)) for image x and output p: [batch, C, H, W] twice -> [batch].
+
+    The Bernoulli decoder of Kingma & Welling 2014, appendix C.1. Of grey values it is no likelihood
+    (Loaiza-Ganem & Cunningham 2019), but widely used all the same. PyTorch bounds the logarithms below by -100.
     """
-    output, mean, log_var = vae(image)
-    return Terms(sum_of_squared_errors(output, image), kl_to_standard_normal(mean, log_var).sum(1))
+    return F.binary_cross_entropy(output, image, reduction="none").flatten(1).sum(1)
 
 
-def sum_of_squared_errors(reconstruction: Tensor, image: Tensor) -> Tensor:
-    """Sum over pixels of (reconstruction - image)^2: [batch, C, H, W] twice -> [batch]."""
-    return (reconstruction - image).square().flatten(1).sum(1)
+def as_it_is(error: Tensor, _values: int) -> Tensor:
+    """The error itself. For squared errors: up to a constant a Gaussian decoder of variance 1/2, the notebook's."""
+    return error
+
+
+def calibrated_gaussian(squared_error: Tensor, values: int) -> Tensor:
+    """The negative log-likelihood of a Gaussian decoder with the one variance that suits the batch best.
+
+    values / 2 (log(2 pi sigma^2) + 1), where sigma^2 = squared_error / values is the mean squared error. The gradient
+    passes through the logarithm; it equals that of sigma^2 held constant, since sigma^2 is optimal.
+    Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated Decoders", the
+    optimal sigma-VAE. Below VARIANCE_FLOOR the variance is the floor, as bytes hold no finer differences.
+    """
+    mean_square = squared_error / values
+    variance = mean_square.clamp(min=VARIANCE_FLOOR)
+    return values / 2 * (torch.log(2 * math.pi * variance) + mean_square / variance)
 
 
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -37,3 +109,21 @@ def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
     Kingma & Welling 2014, appendix B.
     """
     return -0.5 * (1 + log_var - mean.square() - log_var.exp())
+
+
+def free_bits_kl(kl: Tensor, free_bits: float) -> Tensor:
+    """Sum over latents of max(free_bits, KL), with each latent's mean KL over the batch in nats: [latent_dim] -> [].
+
+    Below `free_bits` a latent costs the same whatever it says, so that training has no reason to silence it.
+    Kingma et al. 2016, "Improving Variational Inference with Inverse Autoregressive Flow", appendix C.8, eq. 15.
+    """
+    return kl.clamp(min=free_bits).sum()
+
+
+OBJECTIVES = {
+    "sse": Objective(sum_of_squared_errors, as_it_is, "sum of squared errors"),
+    "bce": Objective(cross_entropy, as_it_is, "binary cross-entropy"),
+    "gaussian": Objective(
+        sum_of_squared_errors, calibrated_gaussian, "negative log-likelihood of a Gaussian of the errors' variance"
+    ),
+}

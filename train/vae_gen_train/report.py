@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,51 +11,74 @@ import torch
 from matplotlib.figure import Figure
 from vae_gen.animate import save_animation, to_frames
 from vae_gen.files import whole_file
-from vae_gen.images import ByteImages, enlarge, pairs_sheet, to_pillow, to_uint8
+from vae_gen.images import ByteImages, enlarge, grid, pairs_sheet, to_pillow, to_uint8, viewing_factor
 from vae_gen.latents import Latents, draw, traversal
 from vae_gen.png import encode_png
 
+from vae_gen_train.config import TrainConfig
 from vae_gen_train.evaluation import evaluating, to_float
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import VAE
+from vae_gen_train.traversals import draw_traversals
 
 # The point that the notebook decodes, and from which it sweeps latent 7.
 NOTEBOOK_Z = (-1.0, 1.0, 0.1, 0.3, -0.2, 0.7, -0.5, -2.5)
 HISTOGRAM_LATENTS = 80_000
+DECODED = 10  # images at a time, which may be large
+SHEET = 1600  # pixels that a sheet may be wide or high, whatever the size of the images
+VIEW = 900  # and to which a smaller one is enlarged, about
 SWEEP = np.linspace(-2.4, 2.5, 50)
 
 
 def draw_reconstructions(vae: VAE, images: ByteImages, device: torch.device, path: Path, count: int = 20) -> None:
-    """A PNG of the first `count` images over their reconstructions from the posterior mean."""
-    inputs = images[:count]
+    """A PNG of the first images, `count` or fewer if they are large, over their reconstructions from the mean."""
+    columns = min(10, fitting(images.shape[3]))
+    inputs = images[: min(count, 2 * columns)]
     with evaluating(vae):
         mean, _ = vae.encoder(to_float(inputs, device))
         outputs = to_uint8(vae.decoder(mean).float().cpu().numpy())
-    save_png(enlarge(pairs_sheet(inputs, outputs, columns=10), 2), path)
+    sheet = pairs_sheet(inputs, outputs, columns)
+    save_png(enlarge(sheet, 2 if 2 * sheet.shape[2] <= SHEET else 1), path)
 
 
-def draw_report(run: Path, vae: VAE, latent_dim: int, device: torch.device) -> None:
+def draw_report(run: Path, vae: VAE, config: TrainConfig, latent_kl: Sequence[float], device: torch.device) -> None:
     """Draw, in the run's directory:
 
     loss-curve.png   training losses over steps, and those of the validation images
-    samples.png      ten samples from the prior
+    samples.png      a sheet of samples from the prior, ten by ten where they are small
+    traversals.png   each latent swept alone, one a row, those of the largest KL divergence (`latent_kl`) first
     histogram.png    a draw of latents beside the standard normal density
     decoded-z.png    one given point decoded (the notebook's, where there are 8 latents; else the origin)
     traversal.gif    the last latent swept from that point
+
+    and for the notebook's networks ten-samples.png, titled as the notebook showed them.
     """
+    latent_dim = config.latent_dim
     z = np.zeros(latent_dim, np.float32)
     if latent_dim == len(NOTEBOOK_Z):
         z[:] = NOTEBOOK_Z
-    draws = draw(seed=0, start=0, count=max(10, HISTOGRAM_LATENTS // latent_dim), latent_dim=latent_dim)
+    draws = draw(seed=0, start=0, count=max(100, HISTOGRAM_LATENTS // latent_dim), latent_dim=latent_dim)
     values = [f"{value:+.1f}" for value in SWEEP]
     sweep = _decode(vae, traversal(z, latent_dim - 1, SWEEP), device)
+    height, width = sweep.shape[2:]
+    factor = viewing_factor(height, width)
 
     _draw_loss_curve(run)
-    _draw_samples(_decode(vae, draws[:10], device), run / "samples.png")
+    columns, rows = (min(10, fitting(size)) for size in (width, height))
+    sheet = grid(_decode(vae, draws[: columns * rows], device), columns)
+    save_png(enlarge(sheet, max(1, VIEW // max(sheet.shape[1:]))), run / "samples.png")
+    if config.network.startswith("notebook"):
+        _draw_titled_samples(_decode(vae, draws[:10], device), run / "ten-samples.png")
+    draw_traversals(vae, z, latent_kl, device, run / "traversals.png")
     _draw_histogram(draws, run / "histogram.png")
-    save_png(enlarge(_decode(vae, z[None], device)[0], 8), run / "decoded-z.png")
+    save_png(enlarge(_decode(vae, z[None], device)[0], factor), run / "decoded-z.png")
     captions = [f"z[{latent_dim - 1}] = {value}" for value in values]
-    save_animation(to_frames(enlarge(sweep, 8), captions), run / "traversal.gif", fps=10)
+    save_animation(to_frames(enlarge(sweep, factor), captions), run / "traversal.gif", fps=10)
+
+
+def fitting(size: int) -> int:
+    """How many pictures of that many pixels stand side by side on a sheet, at least 1."""
+    return max(1, SHEET // (size + 2))
 
 
 def save_png(image: ByteImages, path: Path) -> None:
@@ -63,8 +88,11 @@ def save_png(image: ByteImages, path: Path) -> None:
 
 
 def _decode(vae: VAE, z: Latents, device: torch.device) -> ByteImages:
+    parts = np.array_split(z, math.ceil(len(z) / DECODED))
     with evaluating(vae):
-        return to_uint8(vae.decoder(torch.from_numpy(z).to(device)).float().cpu().numpy())
+        return np.concatenate(
+            [to_uint8(vae.decoder(torch.from_numpy(part).to(device)).float().cpu().numpy()) for part in parts]
+        )
 
 
 def _draw_loss_curve(run: Path) -> None:
@@ -78,16 +106,18 @@ def _draw_loss_curve(run: Path) -> None:
             points = [(record["step"], record[name]) for record in records if record["split"] == split]
             if points:
                 axes.plot(*zip(*points, strict=True), color=color, label=f"{name}, {split}", **style)
-    axes.set(xlabel="step", ylabel="loss per image (nats)", title=f"Training of {run.name}", ylim=(0, None))
-    evaluated = [record["total"] for record in records if record["split"] == "validation"]
+    axes.set(xlabel="step", ylabel="loss per image (nats)", title=f"Training of {run.name}")
+    evaluated = [record for record in records if record["split"] == "validation"]
     if evaluated:  # the first steps would leave no room for the rest
-        axes.set_ylim(0, 2 * evaluated[0])
+        terms = [record[name] for record in evaluated for name in ("total", "reconstruction", "kl")]
+        low = min(0, *terms)  # a density, unlike a sum of squares, can exceed 1
+        axes.set_ylim(1.05 * low, max(terms) - 0.05 * low if low else 2 * evaluated[0]["total"])
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper right")
     _save_figure(figure, run / "loss-curve.png")
 
 
-def _draw_samples(images: ByteImages, path: Path) -> None:
+def _draw_titled_samples(images: ByteImages, path: Path) -> None:
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     for number, image in enumerate(images):
         axes = figure.add_subplot(2, 5, number + 1)
@@ -104,7 +134,7 @@ def _draw_histogram(draws: Latents, path: Path) -> None:
     axes.hist(draws.ravel(), bins=edges.tolist(), density=True, label=f"{draws.size:,} latents, seed 0")
     axes.plot(edges, np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi), label="N(0, 1)")
     axes.set(xlabel="z", ylabel="density")
-    axes.legend()
+    axes.legend(loc="upper right")
     _save_figure(figure, path)
 
 

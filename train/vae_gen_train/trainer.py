@@ -5,67 +5,66 @@ A run's directory holds
     checkpoint.safetensors   the newest checkpoint (see checkpoint.py)
     metrics.jsonl            one JSON object a line: training losses, and evaluations of whole splits
     reconstructions/         inputs over reconstructions, one PNG every so many steps
-and, when it is finished, what report.py draws.
+    diverged.json            only where losses stopped being finite: the step, and its images
+and, when it is finished, what report.py draws. Of several processes, the first alone writes them.
 
 Nothing is carried from step to step but tensors: the batch and the random numbers of step t are functions
 of (seed, t). A run that was stopped and resumed is therefore bit-identical to one that never stopped, on
-the same machine with the same number of threads.
+the same machine with the same number of threads and processes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from vae_gen.cpus import usable_cpus
 from vae_gen.datasets import DataSet
-from vae_gen.errors import OutputError, StoppedError, UsageError, VaeGenError
+from vae_gen.errors import OutputError, StoppedError, UsageError
 from vae_gen.files import make_folder
 
 from vae_gen_train import checkpoint
+from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
-from vae_gen_train.evaluation import Losses, evaluate_splits, latent_statistics, seed_torch, to_float
-from vae_gen_train.metrics_log import MetricsLog, Progress, no_progress
+from vae_gen_train.distributed import ALONE, World
+from vae_gen_train.divergence import FILE_NAME as DIVERGED
+from vae_gen_train.divergence import Watch
+from vae_gen_train.evaluation import evaluate_splits, latent_statistics
+from vae_gen_train.metrics_log import MetricsLog
 from vae_gen_train.nets import VAE, build
-from vae_gen_train.objective import sse_objective
+from vae_gen_train.progress import SILENT, Progress
 from vae_gen_train.report import draw_reconstructions, draw_report
+from vae_gen_train.step import Reading, Stepper
+from vae_gen_train.stopping import stop_signals
 
 CONFIG = "config.json"
-STREAM = 0  # which of a seed's random streams training steps draw from; evaluations have 1
 
 
-def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = no_progress) -> None:
+def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = SILENT, world: World = ALONE) -> None:
     """Train a new network in the new directory `run`.
 
-    `progress` is called with every record that goes into the metrics log. Ctrl-C (SIGINT), SIGTERM or SIGHUP
-    finishes the step, saves a checkpoint and raises StoppedError.
-    Raises VaeGenError if the losses are no longer finite, UsageError if the device is unknown, OutputError if
-    `run` cannot be made or is not empty.
+    `world` is this process's place among those that train together; they have joined (World.joined) before.
+    Ctrl-C (SIGINT), SIGTERM or SIGHUP finishes the step, saves a checkpoint and raises StoppedError.
+    Raises VaeGenError if training diverges or another process is lost, UsageError if the device is unknown or the batch
+    cannot be shared, OutputError if `run` cannot be made or is not empty.
     """
-    config = dataclasses.replace(config, threads=config.threads or usable_cpus())
-    device = select_device(config.device)
+    config = dataclasses.replace(config, threads=world.threads(config.threads), processes=world.size)
+    device = world.select_device(config.device)
     torch.manual_seed(config.seed)
     vae = build(config.network, data.image_shape, config.latent_dim)
-    make_folder(run)
-    if any(run.iterdir()):
-        raise OutputError(f"{run} is not empty; choose another --out, or continue a run with --resume {run}")
-    with _output_errors(run):
-        _Run(data, run, config, vae, device, progress).go(first_step=0)
+    if world.writes:
+        make_folder(run)
+        if any(run.iterdir()):
+            raise OutputError(f"{run} is not empty; choose another --out, or continue a run with --resume {run}")
+    with _output_errors(run), world.explained("starting"):
+        _Run(data, run, config, vae, device, progress, world).go(first_step=0)
 
 
 def resume(
@@ -74,11 +73,13 @@ def resume(
     steps: int | None = None,
     device: str | None = None,
     threads: int | None = None,
-    progress: Progress = no_progress,
+    progress: Progress = SILENT,
+    world: World = ALONE,
 ) -> None:
     """Continue the run in the directory `run`, to its configured number of steps or to `steps`.
 
-    Another `device` or number of `threads` than the run began with gives other roundings. A run that is finished
+    Another `device`, or number of `threads` or processes, than the run began with gives other roundings. Where the
+    learning rate falls with the schedule, other `steps` make it another schedule from here on. A run that is finished
     only has its report drawn again. Raises as `train` does, DataError if there is no checkpoint, and UsageError
     if `data` is not what the run began with or `steps` are fewer than are done.
     """
@@ -86,27 +87,19 @@ def resume(
     if data.describe() != saved.data:
         raise UsageError(f"{run} was begun with other data: {saved.data}; --data gives {data.describe()}")
     given = {"steps": steps, "device": device, "threads": threads}
-    config = TrainConfig(**saved.config.as_dict() | {name: value for name, value in given.items() if value is not None})
+    config = TrainConfig(
+        **saved.config.as_dict()
+        | {name: value for name, value in given.items() if value is not None}
+        | {"processes": world.size}
+    )
+    config = dataclasses.replace(config, threads=world.threads(config.threads))
     if config.steps < saved.step:
         raise UsageError(f"steps is {config.steps}, but {run} has already done {saved.step}")
     vae = build(config.network, data.image_shape, config.latent_dim)
-    training = _Run(data, run, config, vae, select_device(config.device), progress)
-    saved.restore(training.vae, training.optimiser)
-    with _output_errors(run):
+    with _output_errors(run), world.explained("starting"):
+        training = _Run(data, run, config, vae, world.select_device(config.device), progress, world)
+        saved.restore(training.vae, training.averaged, training.optimiser)
         training.go(first_step=saved.step)
-
-
-def select_device(name: str) -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one. Raises UsageError."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device {name!r} cannot be used here ({reason}); try auto or cpu") from error
-    return device
 
 
 def package_versions() -> dict[str, str]:
@@ -117,83 +110,107 @@ class _Run:
     """One process's work on a run: the network, its optimiser, and the loop over steps."""
 
     def __init__(
-        self, data: DataSet, run: Path, config: TrainConfig, vae: VAE, device: torch.device, progress: Progress
+        self,
+        data: DataSet,
+        run: Path,
+        config: TrainConfig,
+        vae: VAE,
+        device: torch.device,
+        progress: Progress,
+        world: World,
     ) -> None:
-        self.data, self.run, self.config, self.device, self.progress = data, run, config, device, progress
+        self.data, self.run, self.config, self.device, self.world = data, run, config, device, world
+        self.progress = progress if world.writes else SILENT
         torch.backends.cudnn.deterministic = True
-        torch.set_num_threads(config.threads or usable_cpus())
+        torch.set_num_threads(config.threads or 1)
         # As fast as the other layout on a CPU (benchmarks/train_step.py); the models that ship were trained with it.
         self.vae = vae.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = averaged_copy(self.vae) if config.ema else self.vae  # what is evaluated, drawn and exported
         self.optimiser = torch.optim.Adam(self.vae.parameters(), config.lr, fused=True)
+        self.stepper = Stepper(self.vae, self.optimiser, data.train, config, device, world)
 
     def go(self, first_step: int) -> None:
-        config = self.config
-        about = {"config": config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
+        """Take the steps after `first_step`, and draw the report."""
+        self.vae.train()
+        if self.world.writes:
+            self._write_config(first_step)
+            with MetricsLog(self.run, first_step, self.progress.record) as log:
+                self._take_steps(first_step, log)
+            draw_report(self.run, self.averaged, self.config, self._latents()["kl"], self.device)
+        else:
+            self._take_steps(first_step, None)
+
+    def _take_steps(self, first_step: int, log: MetricsLog | None) -> None:
+        """All steps after `first_step`; `log` is the first process's, which alone evaluates, draws and saves."""
+        config, world = self.config, self.world
+        order = batches(config.seed, len(self.data.train), config.batch_size, first_step)
+        watch = Watch(self.run, self.vae.parameters(), config, world.writes)
+        started = time.monotonic()
+        with stop_signals(self.progress.stopping, insist=world.size == 1) as stop_requested:
+            for step in range(first_step + 1, config.steps + 1):
+                with world.explained(f"at step {step}"):
+                    reading = self.stepper.gradients(step, next(order))
+                    watch.look(reading)
+                    self.stepper.apply(step)
+                    if config.ema:
+                        update_average(self.averaged, self.vae, step, config.ema)
+                    if step == config.steps or step % config.log_every == 0:
+                        watch.settle()
+                    if log:
+                        self._look_at(step, reading, log, started)
+                    # After the evaluation, so that a signal that came during it counts.
+                    stopping = world.largest(stop_requested())
+                last = step == config.steps
+                if last or stopping or step % config.checkpoint_every == 0:
+                    watch.settle()
+                    watch.check_weights()
+                    if log:
+                        log.flush()
+                        self._save(step)
+                self.progress.step(step)
+                if stopping:
+                    raise StoppedError(self._how_to_go_on(step), stopping)
+
+    def _look_at(self, step: int, reading: Reading, log: MetricsLog, started: float) -> None:
+        """Log, evaluate and draw what is due after `step`; everything is after the last one."""
+        config, last = self.config, step == self.config.steps
+        if last or step % config.log_every == 0:
+            log.add(step, "train", reading.losses, seconds=round(time.monotonic() - started, 3))
+        if last or step % config.evaluate_every == 0:
+            for split, losses in evaluate_splits(self.averaged, self.data, config, self.device).items():
+                log.add(step, split, losses)
+        if last or step % config.picture_every == 0:
+            path = self.run / "reconstructions" / f"step-{step:06d}.png"
+            draw_reconstructions(self.averaged, self.data.validation, self.device, path)
+
+    def _how_to_go_on(self, step: int) -> str:
+        if step == self.config.steps:
+            return f"all {step} steps are saved; draw what is missing with --resume {self.run}"
+        return f"step {step} of {self.config.steps} is saved; go on with --resume {self.run}"
+
+    def _write_config(self, first_step: int) -> None:
+        about = {"config": self.config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
         (self.run / CONFIG).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        (self.run / DIVERGED).unlink(missing_ok=True)
         if first_step == 0:
             self._save(0)  # from here on the run can be resumed
         make_folder(self.run / "reconstructions")
-        self.vae.train()
-        order = batches(config.seed, len(self.data.train), config.batch_size, first_step)
-        started = time.monotonic()
-        with MetricsLog(self.run, first_step, self.progress) as log, _stop_signals() as stop_requested:
-            for step in range(first_step + 1, config.steps + 1):
-                losses = self._step(step, next(order))
-                last, stopping = step == config.steps, stop_requested()
-                saving = bool(last or stopping or step % config.checkpoint_every == 0)
-                if last or step % config.log_every == 0:
-                    seconds = round(time.monotonic() - started, 3)
-                    log.add(step, "train", losses(), seconds=seconds)
-                if last or step % config.evaluate_every == 0:
-                    for split, result in evaluate_splits(self.vae, self.data, config.seed, self.device).items():
-                        log.add(step, split, result)
-                if last or step % config.picture_every == 0:
-                    path = self.run / "reconstructions" / f"step-{step:06d}.png"
-                    draw_reconstructions(self.vae, self.data.validation, self.device, path)
-                if saving:
-                    losses()
-                    log.flush()
-                    self._save(step)
-                if stopping and not last:
-                    message = f"step {step} of {config.steps} is saved; go on with --resume {self.run}"
-                    raise StoppedError(message, stopping)
-        draw_report(self.run, self.vae, config.latent_dim, self.device)
 
-    def _step(self, step: int, indices: npt.NDArray[np.int64]) -> Callable[[], Losses]:
-        """One optimiser step. Its losses come as a function, so that a GPU is not waited for at every step.
-
-        The function raises VaeGenError if they are not finite.
-        """
-        seed_torch(self.config.seed, STREAM, step)
-        image = to_float(self.data.train[indices], self.device)
-        terms = sse_objective(self.vae, image)
-        reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
-        self.optimiser.zero_grad()
-        (reconstruction + kl).backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-
-        def losses() -> Losses:
-            found = Losses.of(reconstruction.item(), kl.item())
-            if not math.isfinite(found.total):
-                raise VaeGenError(
-                    f"the losses at step {step} are no longer finite numbers; begin again with an --lr below "
-                    f"{self.config.lr:g}. The last checkpoint in {self.run} is from before"
-                )
-            return found
-
-        return losses
+    def _latents(self) -> dict[str, list[float]]:
+        return latent_statistics(self.averaged, self.data.validation, self.device)
 
     def _save(self, step: int) -> None:
         checkpoint.save(
             self.run,
             self.vae,
+            self.averaged,
             self.optimiser,
             self.config,
             step=step,
             image_shape=self.data.image_shape,
             data=self.data.describe(),
             packages=package_versions(),
-            latents=latent_statistics(self.vae, self.data.validation, self.device),
+            latents=self._latents(),
         )
 
 
@@ -204,30 +221,3 @@ def _output_errors(run: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"cannot write to {error.filename or run}: {error.strerror or error}") from error
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], int]]:
-    """Within it, the first SIGINT, SIGTERM or SIGHUP is only noted; a second one acts as it always does.
-
-    What it yields gives the number of the signal, or 0. Signals that are ignored (nohup) stay so.
-    """
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be received
-        yield lambda: 0
-        return
-    received: list[int] = []
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

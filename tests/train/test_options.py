@@ -1,0 +1,396 @@
+"""What each option of training changes, against the formula that it stands for."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from vae_gen.cli import main
+from vae_gen.datasets import DataSet, load_idx_directory
+from vae_gen.errors import StoppedError, UsageError, VaeGenError
+from vae_gen_train import step as step_module
+from vae_gen_train import trainer
+from vae_gen_train.batches import batches
+from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.config import TrainConfig
+from vae_gen_train.distributed import ALONE
+from vae_gen_train.evaluation import evaluate
+from vae_gen_train.metrics_log import read_metrics
+from vae_gen_train.nets import build
+from vae_gen_train.progress import Progress
+from vae_gen_train.step import Stepper
+
+from tests.train.test_trainer import CrashError, assert_same_run
+from tests.train.test_trainer import config as small_config
+
+CPU = torch.device("cpu")
+EVERYTHING = {
+    "objective": "gaussian",
+    "beta": 0.5,
+    "kl_warmup": 5,
+    "free_bits": 0.1,
+    "lr_warmup": 3,
+    "lr_schedule": "cosine",
+    "ema": 0.9,
+    "clip_norm": 10.0,
+    "accumulate": 2,
+}
+
+
+def config(preset: str = "notebook", **changes: object) -> TrainConfig:
+    return small_config(preset, **{"threads": 1} | changes)
+
+
+@pytest.fixture
+def data(small_data: Path) -> DataSet:
+    return load_idx_directory(small_data)
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn at the end, which takes longer than the steps."""
+    monkeypatch.setattr(trainer, "draw_report", lambda *arguments: None)
+
+
+def tensors(run: Path, kind: str = "network.") -> dict[str, torch.Tensor]:
+    found = load_file(run / "checkpoint.safetensors")
+    return {name.removeprefix(kind): tensor for name, tensor in found.items() if name.startswith(kind)}
+
+
+def differences(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def stepper(data: DataSet, **changes: object) -> Stepper:
+    settings = config("notebook", **changes)
+    torch.manual_seed(0)
+    vae = build("notebook", data.image_shape, 3)
+    return Stepper(vae, torch.optim.Adam(vae.parameters(), settings.lr), data.train, settings, CPU, ALONE)
+
+
+def gradients(data: DataSet, **changes: object) -> torch.Tensor:
+    made = stepper(data, **changes)
+    made.gradients(1, np.arange(16))
+    return torch.cat([parameter.grad.flatten() for parameter in made.parameters if parameter.grad is not None])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"objective": name} for name in ("bce", "gaussian")),
+        {"beta": 2.0},
+        {"kl_warmup": 10},
+        {"free_bits": 1.0},
+        {"clip_norm": 0.1},
+        {"precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_what_changes_the_gradients(data: DataSet, change: dict[str, object]) -> None:
+    assert not torch.equal(gradients(data), gradients(data, **change))
+
+
+@pytest.mark.usefixtures("no_report")
+def test_objectives_are_logged_as_they_are_minimised_and_evaluated_in_full(data: DataSet, tmp_path: Path) -> None:
+    settings = config("notebook", objective="gaussian", beta=3.0, kl_warmup=6, free_bits=50.0, steps=4)
+    trainer.train(data, tmp_path / "run", settings)
+    records = read_metrics(tmp_path / "run")
+    for record in records:
+        # 12x8 values an image; the variance is that of the batch, or of the split.
+        gaussian = 48 * (math.log(2 * math.pi * record["sse"] / 96) + 1)
+        assert record["reconstruction"] == pytest.approx(gaussian, rel=1e-5)
+        # No latent has 50 nats, so that each of the 3 costs that many.
+        penalty = 3 * min(1, record["step"] / 6) * 3 * 50 if record["split"] == "train" else 3 * record["kl"]
+        assert record["total"] == pytest.approx(record["reconstruction"] + penalty, rel=1e-5)
+    assert {record["split"] for record in records} == {"train", "validation", "test"}
+
+
+@pytest.mark.usefixtures("no_report")
+def test_micro_batches_are_one_batch_to_rounding(data: DataSet, tmp_path: Path) -> None:
+    for parts in (1, 2, 4):
+        trainer.train(data, tmp_path / str(parts), config("notebook", steps=1, accumulate=parts, lr=1e-5))
+    one = tensors(tmp_path / "1", "optimiser.")
+    for parts in ("2", "4"):
+        # Adam's first moment is a tenth of the gradient, which is what must agree.
+        other = tensors(tmp_path / parts, "optimiser.")
+        for name in one:
+            torch.testing.assert_close(other[name], one[name], rtol=1e-3, atol=1e-5)
+        records = zip(read_metrics(tmp_path / parts), read_metrics(tmp_path / "1"), strict=True)
+        for record, expected in records:
+            assert record["total"] == pytest.approx(expected["total"], rel=1e-5)
+    assert not all(torch.equal(tensors(tmp_path / "2", "optimiser.")[name], one[name]) for name in one)
+
+
+def test_gradients_are_clipped_to_the_norm_and_keep_their_direction(data: DataSet) -> None:
+    whole, clipped = gradients(data), gradients(data, clip_norm=0.5)
+    assert whole.norm() > 1
+    assert clipped.norm().item() == pytest.approx(0.5, rel=1e-4)
+    torch.testing.assert_close(clipped, whole * (0.5 / whole.norm()), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(gradients(data, clip_norm=1e6), whole, rtol=0, atol=0)
+
+
+def test_the_learning_rate_is_the_schedules(data: DataSet) -> None:
+    made = stepper(data, steps=4, lr_warmup=2, lr_schedule="cosine", lr=1e-3)
+    rates = []
+    for step in range(1, 5):
+        before = [parameter.detach().clone() for parameter in made.parameters]
+        made.gradients(step, np.arange(16))
+        made.apply(step)
+        # Adam's first step moves every weight by the learning rate, or not at all.
+        moved = [(p.detach() - b).abs().max().item() for p, b in zip(made.parameters, before, strict=True)]
+        rates.append(max(moved))
+    assert rates[0] == pytest.approx(0.5e-3, rel=1e-3)
+    assert rates[3] == 0
+
+
+def test_bfloat16_is_float32_to_two_digits(data: DataSet) -> None:
+    single, half = (stepper(data, precision=name).gradients(1, np.arange(16)).losses for name in ("fp32", "bf16"))
+    assert half.total == pytest.approx(single.total, rel=0.02)
+    assert half != single
+
+
+@pytest.mark.usefixtures("no_report")
+def test_averaged_weights_are_what_is_evaluated_and_exported(data: DataSet, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    average = {name: parameter.detach() for name, parameter in build("notebook", (1, 12, 8), 3).named_parameters()}
+    for steps in (1, 2, 3, 4):
+        trainer.train(data, tmp_path / str(steps), config("notebook", steps=steps, ema=0.35))
+        current = tensors(tmp_path / str(steps))
+        decay = {1: 2 / 11, 2: 3 / 12, 3: 4 / 13, 4: 0.35}[steps]  # the start-up's, until the decay is reached
+        average = {name: decay * average[name] + (1 - decay) * current[name] for name in current}
+    saved = Checkpoint.open(tmp_path / "4")
+    found = dict(saved.load_network().named_parameters())
+    assert found.keys() == average.keys()
+    for name, expected in average.items():
+        torch.testing.assert_close(found[name].detach(), expected, rtol=1e-5, atol=1e-7)
+    assert differences(tensors(tmp_path / "4"), tensors(tmp_path / "4", "averaged.")) > 1e-4
+    assert data.test is not None
+    logged = read_metrics(tmp_path / "4")[-1]
+    assert logged["split"] == "test"
+    measured = evaluate(saved.load_network().eval(), data.test, saved.config, CPU)
+    assert logged["total"] == pytest.approx(measured.total, rel=1e-6)
+
+    trainer.train(data, tmp_path / "plain", config("notebook", steps=4))
+    assert differences(tensors(tmp_path / "plain"), tensors(tmp_path / "4")) == 0
+    assert not tensors(tmp_path / "plain", "averaged.")
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("crash_at", [3, 7])
+def test_a_run_with_every_option_goes_on_bit_for_bit(data: DataSet, tmp_path: Path, crash_at: int) -> None:
+    def crash(record: dict[str, object]) -> None:
+        if record["step"] == crash_at:
+            raise CrashError
+
+    settings = config(checkpoint_every=2, **EVERYTHING)
+    trainer.train(data, tmp_path / "whole", settings)
+    with pytest.raises(CrashError):
+        trainer.train(data, tmp_path / "killed", settings, Progress(crash))
+    trainer.resume(data, tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_checkpoint_from_before_the_options_goes_on(data: DataSet, tmp_path: Path) -> None:
+    trainer.train(data, tmp_path / "whole", config(steps=6))
+    trainer.train(data, tmp_path / "old", config(steps=4))
+    path = tmp_path / "old/checkpoint.safetensors"
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    state = json.loads(header["state"])
+    for name in (*EVERYTHING, "precision", "processes"):
+        del state["config"][name]
+    save_file(load_file(path), path, header | {"state": json.dumps(state)})
+    trainer.resume(data, tmp_path / "old", steps=6)
+    whole, old = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "old"))
+    assert differences(whole, old) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "mse"}, "objective is mse; it must be one of sse, bce, gaussian"),
+        ({"beta": -1.0}, "beta is -1.0; it must be a finite number, at least 0"),
+        ({"beta": math.nan}, "beta is nan"),
+        ({"kl_warmup": -1}, "kl-warmup is -1; it must be at least 0"),
+        ({"free_bits": math.inf}, "free-bits is inf"),
+        ({"lr_warmup": -5}, "lr-warmup is -5"),
+        ({"lr_schedule": "step"}, "lr-schedule is step; it must be one of constant, cosine"),
+        ({"ema": 1.0}, r"ema is 1\.0; it must be at least 0 and below 1, such as 0\.999"),
+        ({"clip_norm": -0.1}, "clip-norm is -0.1"),
+        ({"accumulate": 0}, "accumulate is 0; it must be at least 1"),
+        ({"precision": "fp16"}, "precision is fp16; it must be one of fp32, bf16"),
+        ({"accumulate": 3}, "batch-size is 16, which .* accumulate 3 cannot share evenly; make it a multiple of 3"),
+        ({"processes": 3, "accumulate": 2}, "batch-size is 16, which 3 processes .*; make it a multiple of 6"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_work_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        config(**changes)
+
+
+# divergence
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, at: int, how: Callable[[Stepper], None]) -> None:
+    """Do something to a step's gradients after they were computed."""
+    original = Stepper.gradients
+
+    def spoiled(self: Stepper, step: int, indices: np.ndarray) -> step_module.Reading:
+        reading = original(self, step, indices)
+        if step == at:
+            how(self)
+        return reading
+
+    monkeypatch.setattr(Stepper, "gradients", spoiled)
+
+
+def images_of_step(data: DataSet, step: int) -> list[int]:
+    return next(islice(batches(0, len(data.train), 16, 0), step - 1, None)).tolist()
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("every", [{}, {"log_every": 100, "clip_norm": 1.0, "accumulate": 2}], ids=str)
+def test_a_loss_that_is_not_finite_is_told_with_its_step_and_images(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: dict[str, object]
+) -> None:
+    culprit = images_of_step(data, 7)[5]  # in no earlier batch of this epoch
+    to_float = step_module.to_float
+    chosen = data.train[culprit]
+
+    def poisoned(images: np.ndarray, device: torch.device) -> torch.Tensor:
+        batch = to_float(images, device)
+        batch[[bool((image == chosen).all()) for image in images]] = torch.nan
+        return batch
+
+    monkeypatch.setattr(step_module, "to_float", poisoned)
+    with pytest.raises(VaeGenError, match="training diverged at step 7: reconstruction nan") as raised:
+        trainer.train(data, tmp_path / "run", config("notebook", checkpoint_every=3, **every))
+    assert f"training images {', '.join(map(str, images_of_step(data, 7)[:8]))}, ..." in str(raised.value)
+    found = json.loads((tmp_path / "run/diverged.json").read_text())
+    assert (found["step"], found["images"]) == (7, images_of_step(data, 7))
+    assert Checkpoint.open(tmp_path / "run").step == 6
+    assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "run").values())
+
+    monkeypatch.undo()
+    trainer.resume(data, tmp_path / "run")
+    assert not (tmp_path / "run/diverged.json").exists()
+
+
+def make_infinite(made: Stepper) -> None:
+    assert made.parameters[0].grad is not None
+    made.parameters[0].grad[0, 0] = torch.inf
+
+
+@pytest.mark.parametrize("checkpoint_every", [3, 100])
+def test_gradients_that_are_not_finite_are_found_before_they_are_saved(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint_every: int
+) -> None:
+    spoil(monkeypatch, 3, make_infinite)
+    with pytest.raises(VaeGenError, match="diverged at step 3: its gradients made the weights infinite"):
+        trainer.train(data, tmp_path / "run", config("notebook", checkpoint_every=checkpoint_every))
+    assert json.loads((tmp_path / "run/diverged.json").read_text())["images"] == images_of_step(data, 3)
+    assert Checkpoint.open(tmp_path / "run").step == 0
+
+
+def test_a_gradient_norm_that_is_not_finite_ends_the_run(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norm = torch.nn.utils.get_total_norm
+    norms = iter(range(1, 100))
+    monkeypatch.setattr(
+        torch.nn.utils, "get_total_norm", lambda gradients: norm(gradients) * (torch.inf if next(norms) == 2 else 1)
+    )
+    with pytest.raises(VaeGenError, match=r"diverged at step 2: reconstruction .*, gradient norm inf"):
+        trainer.train(data, tmp_path / "run", config("notebook", clip_norm=1.0))
+
+
+# what the person at the terminal sees
+
+
+@pytest.mark.usefixtures("no_report")
+def test_every_step_is_told(data: DataSet, tmp_path: Path) -> None:
+    steps: list[int] = []
+    trainer.train(data, tmp_path / "run", config("notebook", log_every=5), Progress(step=steps.append))
+    assert steps == list(range(1, 13))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+def test_a_signal_during_the_last_evaluation_saves_and_stops(data: DataSet, tmp_path: Path) -> None:
+    told: list[int] = []
+
+    def interrupt(record: dict[str, object]) -> None:
+        if record["split"] == "validation":
+            os.kill(os.getpid(), signal.SIGINT)
+            assert told == [signal.SIGINT]  # at once
+
+    settings = config("notebook", steps=2, evaluate_every=100)
+    with pytest.raises(StoppedError, match="all 2 steps are saved; draw what is missing with --resume") as raised:
+        trainer.train(data, tmp_path / "run", settings, Progress(interrupt, stopping=told.append))
+    assert raised.value.exit_code == 130
+    assert Checkpoint.open(tmp_path / "run").step == 2
+    assert not (tmp_path / "run/samples.png").exists()
+    trainer.resume(data, tmp_path / "run")
+    assert (tmp_path / "run/samples.png").exists()
+
+
+def test_a_run_says_what_begins_and_tensorboard_gets_every_record(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    options = ["--preset", "notebook", "--latent-dim", "3", "--batch-size", "16", "--steps", "2", "--threads", "1"]
+    chosen = ["--objective", "bce", "--device", "cpu", "--tensorboard", "--ema", "0.5", "--beta", "2"]
+    assert main(["train", "--data", str(small_data), "--out", str(run), *options, *chosen]) == 0
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == f"{small_data}: 110 pictures of 8x12; cpu, 1 thread; 2 steps into {run}"
+    assert [line.split()[:3] for line in others[:2]] == [["step", "2", "validation"], ["step", "2", "test"]]
+    assert main(["train", "--data", str(small_data), "--resume", str(run), "--beta", "1"]) == 2
+
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    for record in read_metrics(run):
+        for name in ("reconstruction", "kl", "total", "sse"):
+            points = {event.step: event.value for event in events.Scalars(f"{name}/{record['split']}")}
+            assert points[record["step"]] == pytest.approx(record[name], rel=1e-6)
+
+
+def test_without_tensorboard_the_command_says_what_to_install(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("vae_gen_train.tensorboard", "torch.utils.tensorboard"):
+        monkeypatch.delitem(__import__("sys").modules, name, raising=False)
+    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
+    assert main(["train", "--data", str(small_data), "--out", str(tmp_path / "run"), "--tensorboard"]) == 1
+    assert "--tensorboard needs TensorBoard, and" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_options_reach_the_configuration(small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in EVERYTHING.items()]
+    small = ["--preset=notebook", "--latent-dim=3", "--batch-size=16", "--steps=1", "--threads=1", "--precision=bf16"]
+    run = tmp_path / "run"
+    assert main(["train", "--quiet", "--data", str(small_data), "--out", str(run), *small, *options]) == 0
+    found = Checkpoint.open(run).config.as_dict()
+    assert found == found | EVERYTHING | {"precision": "bf16", "processes": 1}
+
+
+def test_the_notebooks_presets_are_as_they_were() -> None:
+    for preset in ("notebook", "notebook-relu"):
+        found = TrainConfig.from_preset(preset).as_dict()
+        expected = {"objective": "sse", "beta": 1, "kl_warmup": 0, "free_bits": 0, "lr_warmup": 0, "clip_norm": 0}
+        expected |= {"lr_schedule": "constant", "ema": 0, "accumulate": 1, "precision": "fp32"}
+        assert found == found | expected

@@ -1,0 +1,73 @@
+"""Picture sheets of networks whose decoder is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from vae_gen.latents import traversal
+from vae_gen_train import report, traversals
+from vae_gen_train.config import TrainConfig
+from vae_gen_train.nets import VAE, Encoder
+from vae_gen_train.report import draw_reconstructions, draw_report
+
+CPU = torch.device("cpu")
+Shape = tuple[int, int, int]
+
+
+def linear_vae(shape: Shape, latent_dim: int) -> VAE:
+    torch.manual_seed(0)
+    values = int(np.prod(shape))
+    decoder = nn.Sequential(nn.Linear(latent_dim, values), nn.Sigmoid(), nn.Unflatten(1, shape))
+    return VAE(Encoder(nn.Flatten(), values, latent_dim), decoder)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
+@pytest.mark.parametrize(
+    ("shape", "samples", "row"),
+    [
+        # Width and height of ten by ten with 2 pixels between, twice; and 100 pixels of labels beside 13 pictures.
+        ((1, 28, 28), (604, 604), (100 + 13 * 30 + 2, 30)),
+        ((3, 64, 64), (662, 662), (100 + 13 * 66 + 2, 66)),
+        # Six by six; pictures made smaller, to 96 pixels.
+        ((3, 256, 256), (1550, 1550), (100 + 13 * 98 + 2, 98)),
+        ((4, 128, 512), (1544, 1302), (100 + 13 * 98 + 2, 26)),
+    ],
+    ids=str,
+)
+def test_sheets_of_any_image_size_stay_handy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: Shape, samples: tuple[int, int], row: tuple[int, int]
+) -> None:
+    for slow in ("save_animation", "_draw_histogram", "_draw_titled_samples"):  # and of no interest here
+        monkeypatch.setattr(report, slow, lambda *arguments, **named: None)
+    vae = linear_vae(shape, 40)
+    config = TrainConfig.from_preset("notebook", latent_dim=40)
+    draw_report(tmp_path, vae, config, [float(latent) for latent in range(40)], CPU)
+    assert size_of(tmp_path / "samples.png") == samples
+    assert size_of(tmp_path / "traversals.png") == (row[0], 16 + 32 * row[1] + 2)  # 32 of the 40 latents
+    images = np.random.default_rng(0).integers(0, 256, (30, *shape), np.uint8)
+    draw_reconstructions(vae, images, CPU, tmp_path / "reconstructions.png")
+    assert max(size_of(tmp_path / "reconstructions.png")) <= 1600
+
+
+def test_traversals_show_each_latent_of_the_largest_kl_first(tmp_path: Path) -> None:
+    vae = linear_vae((1, 12, 8), 3)
+    z = np.array([0.5, -1, 2], np.float32)
+    traversals.draw_traversals(vae, z, [0.1, 3.0, 0.7], CPU, tmp_path / "traversals.png")
+    with Image.open(tmp_path / "traversals.png") as picture:
+        pixels = np.asarray(picture)
+    for row, latent in enumerate((1, 2, 0)):
+        with torch.inference_mode():
+            expected = vae.decoder(torch.from_numpy(traversal(z, latent, np.linspace(-3, 3, 13)))).numpy()
+        for column in range(13):
+            top, left = 18 + row * (72 + 2), 102 + column * (48 + 2)  # six times as large
+            shown = pixels[top : top + 72 : 6, left : left + 48 : 6, 0]
+            np.testing.assert_allclose(shown, expected[column, 0] * 255, atol=0.51)

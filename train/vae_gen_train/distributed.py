@@ -1,0 +1,143 @@
+"""Several processes that train one network, each on its share of every batch.
+
+torchrun starts them and tells each its place in environment variables. Gradients and means are averaged over all of
+them by torch.distributed: with gloo on CPUs, with NCCL between GPUs. Process 0 alone writes files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from vae_gen.cpus import usable_cpus
+from vae_gen.errors import UsageError, VaeGenError
+
+TIMEOUT = timedelta(minutes=30)  # the others wait while process 0 evaluates and draws
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among those that train together; by default it is alone."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # among those on this machine
+    local_size: int = 1
+
+    @classmethod
+    def from_environment(cls) -> World:
+        """What torchrun says; a process that it did not start is alone. Raises UsageError for what is no number."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        try:
+            return cls(*(int(os.environ[name]) for name in names)) if "WORLD_SIZE" in os.environ else cls()
+        except (KeyError, ValueError) as error:
+            raise UsageError(f"{', '.join(names)} must all be set to numbers, as torchrun does: {error}") from error
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes files, logs and messages."""
+        return self.rank == 0
+
+    def threads(self, wanted: int | None) -> int:
+        """Threads to compute with: those of all processes here together take no more processors than may be used."""
+        share = max(1, usable_cpus() // self.local_size)
+        if wanted is None or self.size == 1:
+            return wanted or share
+        return min(wanted, share)
+
+    def select_device(self, name: str) -> torch.device:
+        """The device of that name; "auto" is a GPU where there is one. Each process has its own. Raises UsageError."""
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(name)
+            if self.size > 1 and device.type == "cuda":
+                if self.local_size > torch.cuda.device_count():
+                    raise UsageError(
+                        f"there are {self.local_size} processes on this machine and {torch.cuda.device_count()} GPUs; "
+                        "give torchrun an --nproc-per-node of at most that, or --device cpu"
+                    )
+                device = torch.device("cuda", self.local_rank)
+                torch.cuda.set_device(device)
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"device {name!r} cannot be used here ({reason}); try auto or cpu") from error
+        return device
+
+    @contextmanager
+    def joined(self, device: torch.device) -> Iterator[None]:
+        """Within it the processes can talk to each other."""
+        if self.size == 1:
+            yield
+            return
+        # What is decided on the CPU travels by gloo there too, so that no GPU is waited for.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        with self.explained("starting"):
+            dist.init_process_group(backend, timeout=TIMEOUT)
+        yield
+        dist.destroy_process_group()  # not after an error: it would wait for processes that are gone
+
+    @contextmanager
+    def explained(self, moment: str) -> Iterator[None]:
+        """Turn the loss of another process into VaeGenError."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error).lower()):
+                raise
+            raise VaeGenError(
+                f"process {self.rank} of {self.size}: another process of this run is gone ({moment}). The last "
+                "checkpoint stays; start all processes again, with --resume and the run's directory"
+            ) from error
+
+    @contextmanager
+    def first_process_first(self) -> Iterator[None]:
+        """Process 0 runs the block before all others do."""
+        with self.explained("reading the data"):
+            if not self.writes:
+                self.wait()
+            yield
+            if self.writes:
+                self.wait()
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.size > 1:
+            dist.all_reduce(torch.zeros(1))
+
+    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """`network`, with gradients that are averaged over all processes."""
+        if self.size == 1:
+            return network
+        return DistributedDataParallel(network, [device.index] if device.type == "cuda" else None)
+
+    def average(self, value: Tensor) -> Tensor:
+        """The mean of `value` over all processes; the gradient is that of this process's share.
+
+        The wrapped network averages gradients, so a function of the mean has the gradient that it would have in one
+        process.
+        """
+        if self.size == 1:
+            return value
+        mean = value.detach().clone()
+        dist.all_reduce(mean)
+        return value + (mean / self.size - value.detach())
+
+    def largest(self, number: int) -> int:
+        """The largest of the numbers that the processes give, so that they decide alike."""
+        if self.size == 1:
+            return number
+        found = torch.tensor(number)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
+
+ALONE = World()

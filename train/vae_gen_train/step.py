@@ -1,0 +1,149 @@
+"""One optimiser step: a batch through the network, its objective, gradients, and Adam.
+
+A step's batch is divided evenly over `accumulate` micro-batches, one after the other, and each of these over the
+processes. The noise of z is drawn for the whole batch, as one process would, and every part takes its rows; dropout
+is drawn for each part, from (seed, step, part).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from vae_gen.images import ByteImages
+
+from vae_gen_train.config import TrainConfig
+from vae_gen_train.distributed import World
+from vae_gen_train.evaluation import Losses, seed_torch, to_float
+from vae_gen_train.nets import VAE
+from vae_gen_train.objective import OBJECTIVES, Terms, measure
+from vae_gen_train.schedule import kl_weight, learning_rate
+
+STREAM = 0  # which of a seed's random streams training steps draw from; evaluations have 1
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one step measured. Its numbers travel from a GPU by themselves; only who asks for them waits."""
+
+    step: int
+    indices: Indices  # of the batch's images
+    _numbers: Tensor  # on the CPU: reconstruction, kl, penalty, sse, gradient norm
+    _arrived: torch.cuda.Event | None
+
+    @property
+    def numbers(self) -> list[float]:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        found: list[float] = self._numbers.tolist()
+        return found
+
+    @property
+    def is_here(self) -> bool:
+        """Whether nobody needs to wait for the numbers."""
+        return self._arrived is None
+
+    @property
+    def losses(self) -> Losses:
+        reconstruction, kl, penalty, sse, _ = self.numbers
+        return Losses(reconstruction, kl, reconstruction + penalty, sse)
+
+    @property
+    def gradient_norm(self) -> float:
+        """The norm of all gradients before they were clipped; 0 where it was not measured."""
+        return self.numbers[4]
+
+
+class Stepper:
+    """What takes the steps of a run."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        optimiser: torch.optim.Optimizer,
+        images: ByteImages,
+        config: TrainConfig,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self.images, self.config, self.device, self.world = images, config, device, world
+        self.optimiser = optimiser
+        self.parameters = list(vae.parameters())
+        self.network = world.wrap(vae, device)
+        # On a CPU it takes some per cent of a step of a large network. Where it is not measured, gradients that are not
+        # finite show in the next step's loss (see divergence.py).
+        self.measures_norm = config.clip_norm > 0 or device.type != "cpu"
+
+    def gradients(self, step: int, indices: Indices) -> Reading:
+        """Compute the gradients of `step`, counted from 1, for these images, clipped if they shall be."""
+        config = self.config
+        self.optimiser.zero_grad()
+        sums = None
+        for number, (rows, noise) in enumerate(self._shares(step, indices)):
+            last = number == config.accumulate - 1
+            with self._gradients_exchanged(last):
+                terms = self._terms(step, rows, noise)
+                (terms.total / config.accumulate).backward()  # type: ignore[no-untyped-call]
+            values = torch.stack([terms.reconstruction, terms.kl, terms.penalty, terms.squared_error]).detach()
+            sums = values if sums is None else sums + values
+        assert sums is not None
+        norm = torch.zeros_like(sums[0])
+        if self.measures_norm:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+            if config.clip_norm:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, config.clip_norm, norm)
+        return self._reading(step, indices, torch.cat([sums / config.accumulate, norm[None]]))
+
+    def apply(self, step: int) -> None:
+        """Let Adam change the weights by these gradients."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, step)
+        self.optimiser.step()
+
+    def _shares(self, step: int, indices: Indices) -> Iterator[tuple[Indices, Tensor | None]]:
+        """This process's part of each micro-batch, and its noise: None where the network may draw it itself."""
+        config, world = self.config, self.world
+        seed_torch(config.seed, STREAM, step)
+        parts = config.accumulate * world.size
+        if parts == 1 and config.precision == "fp32":  # the network draws in its own precision
+            yield indices, None
+            return
+        noise = torch.randn(len(indices), config.latent_dim, device=self.device).tensor_split(parts)
+        for part in range(world.rank, parts, world.size):
+            seed_torch(config.seed, STREAM, step, part)
+            yield np.array_split(indices, parts)[part], noise[part]
+
+    def _terms(self, step: int, rows: Indices, noise: Tensor | None) -> Terms:
+        config = self.config
+        image = to_float(self.images[rows], self.device)
+        with autocast(config.precision, self.device):
+            output, mean, log_var = self.network(image, noise)
+        objective = OBJECTIVES[config.objective]
+        posterior = mean.float(), log_var.float()
+        weight = kl_weight(config, step)
+        return measure(objective, image, output.float(), *posterior, weight, config.free_bits, self.world.average)
+
+    def _gradients_exchanged(self, last: bool) -> AbstractContextManager[None]:
+        """Between processes gradients are averaged once a step, with the last micro-batch."""
+        if last or not isinstance(self.network, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return self.network.no_sync()
+
+    def _reading(self, step: int, indices: Indices, numbers: Tensor) -> Reading:
+        if self.device.type != "cuda":
+            return Reading(step, indices, numbers.cpu(), None)
+        host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True).copy_(numbers, non_blocking=True)
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record()
+        return Reading(step, indices, host, arrived)
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Within it matrix products and convolutions are computed with `precision`; weights and losses stay float32."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
