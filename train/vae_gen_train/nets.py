@@ -157,9 +157,59 @@ def _initialise_as_tensorflow(layer: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
+def mlp_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
+    """Dense layers only: for small pictures (784 values), the most that a CPU can make of its time."""
+    values = math.prod(image_shape)
+    features = nn.Sequential(nn.Flatten(), *_dense(values, 1024, 512))
+    decoder = nn.Sequential(
+        *_dense(latent_dim, 256, 512), nn.Linear(512, values), nn.Sigmoid(), nn.Unflatten(1, image_shape)
+    )
+    return VAE(Encoder(features, 512, latent_dim), decoder)
+
+
+def _dense(*widths: int) -> list[nn.Module]:
+    return [layer for sizes in pairwise(widths) for layer in (nn.Linear(*sizes), nn.ReLU())]
+
+
+def conv_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
+    """Convolutions that halve the image until its shorter side has 4 to 7 pixels, and a decoder that doubles it back.
+
+    Doubling is the repetition of pixels before a convolution, which leaves no chequerboard (Odena et al. 2016,
+    "Deconvolution and Checkerboard Artifacts") and which every ONNX engine runs well.
+    """
+    channels, height, width = image_shape
+    halvings = 0
+    while min(height, width) >> (halvings + 1) >= 4:
+        halvings += 1
+    unit = 2**halvings
+    if halvings < 2 or height % unit or width % unit:
+        unit = max(unit, 4)
+        fitting = "x".join(str(max(16, round(size / unit) * unit)) for size in (height, width))
+        raise UsageError(
+            f"images are {height}x{width}; the conv network needs at least 16x16 and multiples of {unit}, "
+            f"such as --image-size {fitting}"
+        )
+    filters = [min(32 << level, 256) for level in range(halvings)]
+    rows, columns, deepest = height // unit, width // unit, filters[-1]
+
+    features = nn.Sequential()
+    for inputs, outputs in pairwise((channels, *filters)):
+        features.extend([nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()])
+    features.extend([nn.Flatten(), *_dense(rows * columns * deepest, 256)])
+
+    decoder = nn.Sequential(*_dense(latent_dim, 256, rows * columns * deepest))
+    decoder.append(nn.Unflatten(1, (deepest, rows, columns)))
+    for inputs, outputs in pairwise((deepest, *reversed(filters))):
+        decoder.extend([nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()])
+    decoder.extend([nn.Conv2d(filters[0], channels, 3, padding=1), nn.Sigmoid()])
+    return VAE(Encoder(features, 256, latent_dim), decoder)
+
+
 NETWORKS: dict[str, Callable[[ImageShape, int], VAE]] = {
     "notebook": notebook_vae,
     "notebook-relu": notebook_relu_vae,
+    "mlp": mlp_vae,
+    "conv": conv_vae,
 }
 
 
