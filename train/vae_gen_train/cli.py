@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=options.PathType(),
-    help="A directory with IDX files named as MNIST's are. Default: MNIST, downloaded once.",
+    help="A folder of pictures, an .npy, .npz or IDX file, or a folder of IDX files named as MNIST's are. "
+    "Default: MNIST, downloaded once.",
 )
+@options.image_size_option
+@options.channels_option
+@options.skip_bad_option
+@options.invert_option
 @click.option("--out", type=options.PathType(), help="The run's directory.  [default: runs/PRESET]")
 @click.option("--resume", "resumed", type=options.PathType(), help="Continue the run in this directory.")
 @click.option("--steps", type=int, help="Optimiser steps.")
@@ -51,6 +56,10 @@ def train(
     out: Path | None,
     resumed: Path | None,
     quiet: bool,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    skip_bad: bool,
+    invert: bool,
     **settings: Any,
 ) -> None:
     """Train a model.
@@ -61,22 +70,24 @@ def train(
 
     \b
     vae-gen train --preset notebook --out runs/notebook
+    vae-gen train --data photos/ --image-size 64 --out runs/photos
     vae-gen train --resume runs/notebook
     """
     if resumed is not None:
         _check_resumed_options(resumed)
     try:
         from tqdm import tqdm
-        from vae_gen.datasets import load_idx_directory
+        from vae_gen.data_options import DataOptions
 
-        from vae_gen_train import trainer
+        from vae_gen_train import source, trainer
         from vae_gen_train.checkpoint import Checkpoint
-        from vae_gen_train.mnist import fetch_mnist
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen train", error.name or "torch", "train") from error
 
+    data_options = DataOptions(image_size, channels, skip_bad, invert)
+
     def load_data() -> DataSet:
-        return load_idx_directory(data or fetch_mnist(notify=lambda message: options.say(message, quiet)))
+        return source.load(data, data_options, resumed, notify=lambda message: options.say(message, quiet))
 
     hide = quiet or not sys.stderr.isatty()
     if resumed is None:
@@ -100,7 +111,7 @@ def train(
 def _check_resumed_options(run: Path) -> None:
     """Raise UsageError for an option that a run in progress has decided already."""
     context = click.get_current_context()
-    for name in ("preset", "out", "batch_size", "lr", "latent_dim", "seed"):
+    for name in ("preset", "out", "batch_size", "lr", "latent_dim", "seed", "image_size", "channels", "invert"):
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             option = "--" + name.replace("_", "-")
             raise UsageError(f"{option} cannot be given with --resume: {run} goes on as it began")
