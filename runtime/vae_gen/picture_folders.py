@@ -8,6 +8,7 @@ class is split evenly, every machine splits it alike, and a new picture moves fe
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 import unicodedata
@@ -17,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from PIL import Image, UnidentifiedImageError
@@ -50,11 +52,10 @@ Notify = Callable[[str], None]
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A file that is a picture, or may be one."""
+    """A file that is a picture, or may be one. There may be millions of them."""
 
-    path: Path
     name: str  # its path in the folder, the same on every machine
     split: str  # the split whose folder it is in; "train" where there are no such folders
     state: tuple[int, int, int]  # size, and the times of the last changes to its content and to its entry
@@ -62,7 +63,7 @@ class PictureFile:
     @property
     def sure(self) -> bool:
         """Whether it is named as a picture; without a suffix it may be anything."""
-        return bool(self.path.suffix)
+        return bool(PurePosixPath(self.name).suffix)
 
     @property
     def order(self) -> tuple[int, bytes]:
@@ -77,6 +78,14 @@ class Listing:
     pictures: list[PictureFile]  # in the order of the cache
     others: Counter[str]  # files that are no pictures, by suffix
 
+    @property
+    def state(self) -> str:
+        """A hash that is another when a picture is changed, added, removed or renamed."""
+        digest = hashlib.sha256()
+        for file in self.pictures:
+            digest.update(json.dumps([file.name, file.split, *file.state]).encode())
+        return digest.hexdigest()
+
 
 def load_folder(folder: Path, options: DataOptions, notify: Notify) -> DataSet:
     """The pictures in a folder and in those below it, of one size and number of channels.
@@ -90,8 +99,7 @@ def load_folder(folder: Path, options: DataOptions, notify: Notify) -> DataSet:
         raise DataError(f"{folder} holds no pictures: {_only(listing.others)}; give --data a folder that does")
     asked = options.as_dict()
     del asked["skip_bad"]  # decides whether there are images, not which
-    files = [(file.name, file.split, *file.state) for file in listing.pictures]
-    slot = Slot.of([str(folder.resolve()), asked], files)
+    slot = Slot.of([str(folder.resolve()), asked], listing.state)
     known = slot.read()
     if known is None or (known["bad"] and not options.skip_bad):
         known = _fill(slot, folder, listing, options, notify)
@@ -113,33 +121,33 @@ def load_folder(folder: Path, options: DataOptions, notify: Notify) -> DataSet:
 def list_pictures(folder: Path) -> Listing:
     """The files in a folder and in those below it, but for hidden ones. Raises DataError if it cannot be listed."""
     suffixes = picture_suffixes()
-    found: list[tuple[Path, os.stat_result]] = []
+    found: list[tuple[str, tuple[int, int, int]]] = []
     others: Counter[str] = Counter()
     try:
-        for path, state in _walk(folder, set()):
-            suffix = path.suffix.lower()
+        for name, status in _walk(folder, "", set()):
+            suffix = PurePosixPath(name).suffix.lower()
             if suffix in suffixes or not suffix:
-                found.append((path, state))
+                found.append((name, (status.st_size, status.st_mtime_ns, status.st_ctime_ns)))
             else:
                 others[suffix] += 1
     except OSError as error:
         raise DataError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
-    names = [path.relative_to(folder) for path, _ in found]
-    tops = {name.parts[0] for name in names if len(name.parts) > 1}
+    tops = {name.partition("/")[0] for name, _ in found if "/" in name}
     splits = {top: SPLIT_FOLDERS[top.casefold()] for top in tops if top.casefold() in SPLIT_FOLDERS}
     if not {"train"} < set(splits.values()):
         splits = {}  # a folder that happens to be called so
     pictures = []
-    for (path, state), name in zip(found, names, strict=True):
-        if splits and name.parts[0] not in splits:
+    for name, state in found:
+        top, slash, _ = name.partition("/")
+        if splits and not (slash and top in splits):
             others["outside " + ", ".join(sorted(splits))] += 1
-            continue
-        times = (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-        pictures.append(PictureFile(path, name.as_posix(), splits.get(name.parts[0], "train"), times))
-    return Listing(sorted(pictures, key=lambda file: (file.order, file.name)), others)
+        else:
+            pictures.append(PictureFile(name, splits.get(top, "train"), state))
+    pictures.sort(key=lambda file: (file.order, file.name))
+    return Listing(pictures, others)
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, os.stat_result]]:
+def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
     """Every file but hidden ones; links to folders are followed, and no folder is entered twice."""
     here = folder.stat()
     if (here.st_dev, here.st_ino) in seen and here.st_ino:  # 0 where the file system has no such numbers
@@ -150,13 +158,12 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, os.s
     for entry in listed:
         if entry.name.startswith("."):
             continue
-        path = folder / entry.name
         if entry.is_dir():
-            yield from _walk(path, seen)
+            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", seen)
         elif entry.is_file():
-            yield path, entry.stat()
+            yield prefix + entry.name, entry.stat()
         elif entry.is_symlink():
-            yield path, entry.stat(follow_symlinks=False)  # leads nowhere: it will be named as unreadable
+            yield prefix + entry.name, entry.stat(follow_symlinks=False)  # leads nowhere: it is named as unreadable
 
 
 def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, notify: Notify) -> dict[str, Any]:
@@ -166,11 +173,11 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
     others = Counter(listing.others)
     bad: dict[str, str] = {}
     with _quiet_decoders(), ThreadPoolExecutor(usable_cpus()) as pool:
-        messages, shape = _choose_shape(pool, listing.pictures, options)
+        messages, shape = _choose_shape(pool, folder, listing.pictures, options)
 
         def chunks() -> Iterator[ByteImages]:
             told = time.monotonic()
-            reads = _in_order(pool, lambda file: _read(file, shape, options.invert), listing.pictures)
+            reads = _in_order(pool, partial(_read, folder, shape, options.invert), listing.pictures)
             for number, (file, image) in enumerate(reads, 1):
                 if time.monotonic() - told > SECONDS_BETWEEN_MESSAGES:
                     told = time.monotonic()
@@ -179,7 +186,7 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
                     counts[file.split] += 1
                     yield image[None]
                 elif image or file.sure:
-                    bad[file.name] = image or "no picture that Pillow knows"
+                    bad[file.name] = image or ("no picture that Pillow knows" if file.state[0] else "it is empty")
                 else:
                     others["without a suffix"] += 1
             if bad and not options.skip_bad:
@@ -214,13 +221,13 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
     return known
 
 
-def _read(file: PictureFile, shape: ImageShape, invert: bool) -> ByteImages | str:
+def _read(folder: Path, shape: ImageShape, invert: bool, file: PictureFile) -> ByteImages | str:
     """The picture [C, H, W], or why there is none: nothing if it is no picture at all."""
     try:
-        with Image.open(file.path) as picture:
+        with Image.open(folder / file.name) as picture:
             image = fit_picture(picture, shape)
     except UnidentifiedImageError:
-        return "" if file.state[0] else "it is empty"
+        return ""
     except Exception as error:  # what a decoder raises on damaged input can be anything
         return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     if invert:
@@ -230,12 +237,12 @@ def _read(file: PictureFile, shape: ImageShape, invert: bool) -> ByteImages | st
 
 
 def _choose_shape(
-    pool: ThreadPoolExecutor, files: Sequence[PictureFile], options: DataOptions
+    pool: ThreadPoolExecutor, folder: Path, files: Sequence[PictureFile], options: DataOptions
 ) -> tuple[list[str], ImageShape]:
     """The shape of the images, and messages that say what was chosen."""
     messages: list[str] = []
     size, channels = options.image_size, options.channels
-    headers = list(_in_order(pool, _look, files)) if size is None or channels is None else []
+    headers = list(_in_order(pool, partial(_look, folder), files)) if size is None or channels is None else []
     readable = [(file, *header) for file, header in headers if header is not None]
     if size is None:
         size, why = default_size([found for _, found, _ in readable])
@@ -243,18 +250,17 @@ def _choose_shape(
             messages.append(f"{why}: {size[0]}x{size[1]} was chosen; --image-size asks for another")
     if channels is None:
         # Colour files may hold nothing but greys. The first that does not settles it.
-        reads = _in_order(
-            pool, lambda file: _read(file, (3, *size), invert=False), [file for file, _, grey in readable if not grey]
-        )
+        others = [file for file, _, grey in readable if not grey]
+        reads = _in_order(pool, partial(_read, folder, (3, *size), False), others)
         colour = any(not isinstance(image, str) and (image != image[:1]).any() for _, image in reads)
         channels = 3 if colour else 1
     return messages, (channels, *size)
 
 
-def _look(file: PictureFile) -> tuple[tuple[int, int], bool] | None:
+def _look(folder: Path, file: PictureFile) -> tuple[tuple[int, int], bool] | None:
     """The size of a picture and whether it is grey, from its header; None if that cannot be read."""
     try:
-        with Image.open(file.path) as picture:
+        with Image.open(folder / file.name) as picture:
             return shown_size(picture), is_grey(picture)
     except Exception:  # it will be named when it is read
         return None

@@ -79,7 +79,9 @@ def shown_size(picture: Image.Image) -> tuple[int, int]:
     """Height and width as the picture is to be shown, without decoding it."""
     width, height = picture.size
     # PNG's own getexif would decode all pixels to find an orientation that was written after them.
-    turned = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1) in QUARTER_TURNS
+    orientation = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
+    # A TIFF is turned by Pillow itself, and has its size as shown from the beginning.
+    turned = picture.format != "TIFF" and orientation in QUARTER_TURNS
     return (width, height) if turned else (height, width)
 
 
