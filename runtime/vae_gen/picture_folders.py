@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 import unicodedata
@@ -43,6 +44,7 @@ ORDER = ("test", "validation", "train")  # of the splits in the cache
 LARGEST_DEFAULT = 128  # pixels a side, of an image size that nobody asked for
 DEFAULT_SIDE = 32  # where the pictures differ in size; the notebook's network has 50 million weights for it in colour
 AT_ONCE = 64  # pictures that are decoded before the next are begun
+WAITING_BYTES = 1 << 26  # that their pixels may have together
 NAMED = 10  # broken pictures that a message names
 SECONDS_BETWEEN_MESSAGES = 10
 
@@ -177,7 +179,7 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
 
         def chunks() -> Iterator[ByteImages]:
             told = time.monotonic()
-            reads = _in_order(pool, partial(_read, folder, shape, options.invert), listing.pictures)
+            reads = _in_order(pool, partial(_read, folder, shape, options.invert), listing.pictures, math.prod(shape))
             for number, (file, image) in enumerate(reads, 1):
                 if time.monotonic() - told > SECONDS_BETWEEN_MESSAGES:
                     told = time.monotonic()
@@ -251,7 +253,7 @@ def _choose_shape(
     if channels is None:
         # Colour files may hold nothing but greys. The first that does not settles it.
         others = [file for file, _, grey in readable if not grey]
-        reads = _in_order(pool, partial(_read, folder, (3, *size), False), others)
+        reads = _in_order(pool, partial(_read, folder, (3, *size), False), others, 3 * math.prod(size))
         colour = any(not isinstance(image, str) and (image != image[:1]).any() for _, image in reads)
         channels = 3 if colour else 1
     return messages, (channels, *size)
@@ -285,11 +287,12 @@ def default_size(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], str
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[PictureFile], Result], files: Sequence[PictureFile]
+    pool: ThreadPoolExecutor, function: Callable[[PictureFile], Result], files: Sequence[PictureFile], size: int = 1
 ) -> Iterator[tuple[PictureFile, Result]]:
-    """Each file and what the function makes of it, with few results waiting at a time."""
-    for start in range(0, len(files), AT_ONCE):
-        group = files[start : start + AT_ONCE]
+    """Each file and what the function makes of it; no more results wait than are few and, of `size` bytes, small."""
+    at_once = max(1, min(AT_ONCE, WAITING_BYTES // size))
+    for start in range(0, len(files), at_once):
+        group = files[start : start + at_once]
         yield from zip(group, pool.map(function, group), strict=True)
 
 

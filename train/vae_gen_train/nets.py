@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from vae_gen.errors import UsageError
 from vae_gen.images import ImageShape
 
-
 LARGEST_LAYER = 2**29  # weights; 2 GiB, four times over while Adam trains them
 
 
