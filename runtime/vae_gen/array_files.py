@@ -111,7 +111,7 @@ def _read(path: Path) -> Mapping[str, Array]:
         if magic.startswith(NPY_MAGIC):
             return {"train": np.asarray(np.load(path, mmap_mode="r"))}
         if magic.startswith(ZIP_MAGIC):
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {split: archive[name] for split, name in _members(archive.files, path).items()}
     except DataError:
         raise
