@@ -243,6 +243,15 @@ def test_the_image_size_follows_the_pictures(sizes: list[tuple[int, int]], expec
     assert default_size(sizes) == (expected, why)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_the_size_is_that_of_the_upright_picture(folder: Path, suffix: str) -> None:
+    for number in range(12):
+        exif = Image.Exif()
+        exif[0x0112] = 5 + number % 4  # all four that swap height and width
+        Image.new("L", (12, 20)).save(folder / f"{number}.{suffix}", exif=exif)
+    assert load_data_set(folder).image_shape == (1, 12, 20)
+
+
 def test_what_was_chosen_is_said(folder: Path) -> None:
     fill(folder, 12, 60, 40)
     Image.new("L", (70, 90)).save(folder / "other.png")
@@ -538,7 +547,11 @@ def test_axes_that_may_both_be_the_channels_need_a_word(tmp_path: Path) -> None:
 def test_floats_become_the_nearest_bytes(tmp_path: Path, kind: type) -> None:
     images = pixels(24, 6, 8)
     np.save(tmp_path / "a.npy", (images / 255).astype(kind))
-    np.testing.assert_array_equal(load_data_set(tmp_path / "a.npy").train[:, 0], images[4:])
+    for _ in range(2):  # the second time from the cache
+        np.testing.assert_array_equal(load_data_set(tmp_path / "a.npy").train[:, 0], images[4:])
+    inverted = load_data_set(tmp_path / "a.npy", DataOptions(invert=True))
+    np.testing.assert_array_equal(inverted.train[:, 0], 255 - images[4:])
+    assert load_data_set(tmp_path / "a.npy", DataOptions(image_size=(3, 4))).image_shape == (1, 3, 4)
 
 
 @pytest.mark.parametrize("names", [("x_train", "x_test"), ("train", "test"), ("train_images", "test_images")])
