@@ -98,7 +98,7 @@ def load_folder(folder: Path, options: DataOptions, notify: Notify) -> DataSet:
     """
     listing = list_pictures(folder)
     if not listing.pictures:
-        raise DataError(f"{folder} holds no pictures: {_only(listing.others)}; give --data a folder that does")
+        raise _no_pictures(folder, listing.others)
     asked = options.as_dict()
     del asked["skip_bad"]  # decides whether there are images, not which
     slot = Slot.of([str(folder.resolve()), asked], listing.state)
@@ -193,19 +193,21 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
                     others["without a suffix"] += 1
             if bad and not options.skip_bad:
                 raise DataError(f"{_bad_ones(bad, folder)}\nRepair or remove them, or leave them out with --skip-bad")
-            if not counts.total():
+            if not counts and not bad:
+                raise _no_pictures(folder, others)
+            if not counts:
                 raise DataError(f"{folder} holds no picture that can be read: {_bad_ones(bad, folder)}")
             source = f"{folder}/train" if len(counts) > 1 else str(folder)
             check_enough(counts["train"], source)
 
         slot.write_images(shape, chunks())
     if others:
-        messages.append(f"{folder} also holds {others.total()} files that are not used ({_listed(others)})")
+        messages.append(f"{folder} also holds files that are not used: {_listed(others)}")
     test, validation = counts["test"], counts["validation"]
     if len(counts) == 1:
         test = counts["train"] // TEST_SHARE
     if not validation:
-        validation = (counts["train"]) // VALIDATION_SHARE
+        validation = counts["train"] // VALIDATION_SHARE
     images = slot.open_images()
     channels, height, width = shape
     parts = f"{len(images) - test - validation} to train with, {validation} for validation, {test} for testing"
@@ -289,7 +291,7 @@ def default_size(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], str
 def _in_order(
     pool: ThreadPoolExecutor, function: Callable[[PictureFile], Result], files: Sequence[PictureFile], size: int = 1
 ) -> Iterator[tuple[PictureFile, Result]]:
-    """Each file and what the function makes of it; no more results wait than are few and, of `size` bytes, small."""
+    """Each file and what the function makes of it, `size` bytes; few results wait, so that they need little memory."""
     at_once = max(1, min(AT_ONCE, WAITING_BYTES // size))
     for start in range(0, len(files), at_once):
         group = files[start : start + at_once]
@@ -315,5 +317,6 @@ def _listed(others: Counter[str]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
 
 
-def _only(others: Counter[str]) -> str:
-    return f"only {others.total()} other files ({_listed(others)})" if others else "it is empty"
+def _no_pictures(folder: Path, others: Counter[str]) -> DataError:
+    found = f"only other files ({_listed(others)})" if others else "it is empty"
+    return DataError(f"{folder} holds no pictures: {found}; give --data a folder that does, or one file of arrays")

@@ -206,7 +206,7 @@ def test_train_and_test_folders_are_the_splits(folder: Path) -> None:
     assert data.test is not None
     expected = np.stack([parts["Test"][name[5:]] for name in in_order([f"Test/{name}" for name in parts["Test"]])])
     np.testing.assert_array_equal(data.test[:, 0], expected)
-    assert said[-1] == f"{folder} also holds 3 files that are not used (3 outside Test, train)"
+    assert said[-1] == f"{folder} also holds files that are not used: 3 outside Test, train"
 
     held_out = fill(folder / "val", 7)
     data = load_data_set(folder)
@@ -358,8 +358,8 @@ def test_other_files_are_ignored_but_counted(folder: Path) -> None:
     said: list[str] = []
     found = by_name(load_data_set(folder, notify=said.append), [*names, "nameless"])
     assert (found["nameless"] == 77).all()
-    expected = "6 files that are not used (1 .db, 1 .json, 2 .txt, 2 without a suffix)"
-    assert said[-1] == f"{folder} also holds {expected}"
+    expected = "1 .db, 1 .json, 2 .txt, 2 without a suffix"
+    assert said[-1] == f"{folder} also holds files that are not used: {expected}"
 
 
 def test_what_holds_no_data_set_is_refused_in_words(folder: Path) -> None:
@@ -368,7 +368,10 @@ def test_what_holds_no_data_set_is_refused_in_words(folder: Path) -> None:
     with pytest.raises(DataError, match="holds no pictures: it is empty"):
         load_data_set(folder)
     (folder / "a.txt").write_text("words")
-    with pytest.raises(DataError, match=r"holds no pictures: only 1 other files \(1 \.txt\)"):
+    with pytest.raises(DataError, match=r"holds no pictures: only other files \(1 \.txt\)"):
+        load_data_set(folder)
+    (folder / "nameless").write_text("words")
+    with pytest.raises(DataError, match=r"holds no pictures: only other files \(1 \.txt, 1 without a suffix\)"):
         load_data_set(folder)
     fill(folder, 11)
     with pytest.raises(DataError, match="holds 11 images; at least 12 are needed"):
