@@ -1,44 +1,57 @@
-"""Data sets: images as uint8, split into those to train on, those held out, and those to test with."""
+"""Loading a data set: from a folder of pictures, an array file, or MNIST's IDX files."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
+from vae_gen.array_files import fit_arrays, load_array_file
+from vae_gen.data_options import AS_FOUND, DataOptions
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, read_idx_bytes
-from vae_gen.images import ByteImages, ImageShape
+from vae_gen.picture_folders import load_folder
+from vae_gen.splits import FEWEST, VALIDATION_SHARE, DataSet
+
+__all__ = ["DataOptions", "DataSet", "load_data_set", "load_idx_directory"]
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 TEST_IMAGES = "t10k-images-idx3-ubyte"
-VALIDATION_SHARE = 12  # one image in 12: of MNIST's 60,000, 5,000 for validation and 55,000 for training
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """Images [n, channels, height, width], split for training, and what identifies them."""
+def load_data_set(
+    path: Path, options: DataOptions = AS_FOUND, notify: Callable[[str], None] = lambda message: None
+) -> DataSet:
+    """The images at `path`: a folder of pictures, an .npy, .npz or IDX file, or a directory named as MNIST's files.
 
-    sha256: str  # of the training file's uncompressed content
-    test_sha256: str | None  # of the test file's
-    train: ByteImages
-    validation: ByteImages
-    test: ByteImages | None
+    `notify` is told what was chosen where the options leave it open, and what was left out.
+    Raises DataError if the images cannot be read or are too few, OutputError if the cache cannot be written.
+    """
+    try:
+        if not path.exists():
+            raise DataError(f"there is no file or folder {path}")
+        if path.is_file():
+            data = load_array_file(path, options, notify)
+        elif not path.is_dir():
+            raise DataError(f"{path} is neither a file nor a folder")
+        elif _find(path, TRAIN_IMAGES) is not None:
+            data = _fit_idx_directory(path, options)
+        else:
+            data = load_folder(path, options, notify)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+    return dataclasses.replace(data, origin={"path": str(path.absolute()), **options.as_dict()})
 
-    @property
-    def image_shape(self) -> ImageShape:
-        channels, height, width = self.train.shape[1:]
-        return channels, height, width
 
-    def describe(self) -> dict[str, str | int | None]:
-        """What a checkpoint and a manifest say of the data."""
-        return {
-            "sha256": self.sha256,
-            "test_sha256": self.test_sha256,
-            "train_images": len(self.train),
-            "validation_images": len(self.validation),
-            "test_images": 0 if self.test is None else len(self.test),
-        }
+def _fit_idx_directory(directory: Path, options: DataOptions) -> DataSet:
+    data = load_idx_directory(directory)
+    shape = (options.channels or data.image_shape[0], *(options.image_size or data.image_shape[1:]))
+    if shape == data.image_shape and not options.invert:
+        return data
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    files = [found for name in (TRAIN_IMAGES, TEST_IMAGES) if (found := _find(directory, name)) is not None]
+    return fit_arrays({name: images for name, images in splits.items() if images is not None}, files, options)
 
 
 def load_idx_directory(directory: Path) -> DataSet:
@@ -52,8 +65,8 @@ def load_idx_directory(directory: Path) -> DataSet:
         raise DataError(f"{directory} has no {TRAIN_IMAGES} (or {TRAIN_IMAGES}.gz); give --data a directory that has")
     content = read_idx_bytes(train_path)
     images = parse_idx(content, str(train_path), dimensions=3)[:, None]
-    if len(images) < VALIDATION_SHARE or 0 in images.shape:
-        raise DataError(f"{train_path} holds images of shape {images.shape}; at least {VALIDATION_SHARE} are needed")
+    if len(images) < FEWEST or 0 in images.shape:
+        raise DataError(f"{train_path} holds images of shape {images.shape}; at least {FEWEST} are needed")
     held_out = len(images) // VALIDATION_SHARE
 
     test_path = _find(directory, TEST_IMAGES)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, unpack
@@ -19,6 +19,9 @@ from vae_gen.manifest import COLOR_MODES
 
 IDX_MAGIC = b"\0\0\x08"
 NPY_MAGIC = b"\x93NUMPY"
+RECOGNISED_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow has no decoder for them
+GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
+QUARTER_TURNS = (5, 6, 7, 8)  # values of EXIF's orientation that swap height and width
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,32 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         if entries is None:
             yield path
             continue
-        readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-        suffixes = {*readable, ".npy"}
+        suffixes = {*picture_suffixes(), ".npy"}
         found = [entry for entry in entries if entry.suffix.lower() in suffixes and not entry.name.startswith(".")]
         if not found:
             raise DataError(f"the folder {path} holds no pictures")
         yield from found
+
+
+def picture_suffixes() -> set[str]:
+    """The suffixes, in lower case and with their dots, of the files that Pillow can decode."""
+    kinds = Image.registered_extensions().items()
+    return {suffix for suffix, kind in kinds if kind in Image.OPEN and kind not in RECOGNISED_ONLY}
+
+
+def shown_size(picture: Image.Image) -> tuple[int, int]:
+    """Height and width as the picture is to be shown, without decoding it."""
+    width, height = picture.size
+    # PNG's own getexif would decode all pixels to find an orientation that was written after them.
+    orientation = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
+    # A TIFF is turned by Pillow itself, and has its size as shown from the beginning.
+    turned = picture.format != "TIFF" and orientation in QUARTER_TURNS
+    return (width, height) if turned else (height, width)
+
+
+def is_grey(picture: Image.Image) -> bool:
+    """Whether the picture's mode has no colour; a palette or RGB may still hold nothing but greys."""
+    return picture.mode in GREY_MODES or picture.mode.startswith("I;")
 
 
 def _load_file(path: Path, image_shape: ImageShape) -> FloatImages:
@@ -90,6 +113,8 @@ def _load_file(path: Path, image_shape: ImageShape) -> FloatImages:
 def fit_picture(picture: Image.Image, image_shape: ImageShape) -> npt.NDArray[np.uint8]:
     """A Pillow picture of any mode and size -> uint8 [C, H, W]. Raises ValueError for floating-point pixels."""
     channels, height, width = image_shape
+    # A large JPEG is decoded at a half, a quarter or an eighth of its size, at least twice what is needed.
+    picture.draft(None, (2 * max(height, width), 2 * max(height, width)))
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):  # 16 bits in one of several guises
         values = np.clip(np.asarray(picture, np.int64), 0, 65535)

@@ -38,8 +38,13 @@ CHANGEABLE = ("steps", "device", "threads")
 @click.option(
     "--data",
     type=options.PathType(),
-    help="A directory with IDX files named as MNIST's are. Default: MNIST, downloaded once.",
+    help="A folder of pictures, an .npy, .npz or IDX file, or a folder of IDX files named as MNIST's are. "
+    "Default: MNIST, downloaded once.",
 )
+@options.image_size_option
+@options.channels_option
+@options.skip_bad_option
+@options.invert_option
 @click.option("--out", type=options.PathType(), help="The run's directory.  [default: runs/PRESET]")
 @click.option("--resume", "resumed", type=options.PathType(), help="Continue the run in this directory.")
 @click.option("--steps", type=int, help="Optimiser steps.")
@@ -72,6 +77,10 @@ def train(
     resumed: Path | None,
     tensorboard: bool,
     quiet: bool,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    skip_bad: bool,
+    invert: bool,
     **settings: Any,
 ) -> None:
     """Train a model.
@@ -82,6 +91,7 @@ def train(
 
     \b
     vae-gen train --preset notebook --out runs/notebook
+    vae-gen train --data photos/ --image-size 64 --out runs/photos
     vae-gen train --resume runs/notebook
     torchrun --nproc-per-node 2 -m vae_gen_train --out runs/two
     """
@@ -89,17 +99,18 @@ def train(
         _check_resumed_options(resumed)
     try:
         from tqdm import tqdm
-        from vae_gen.datasets import load_idx_directory
+        from vae_gen.data_options import DataOptions
 
-        from vae_gen_train import trainer
+        from vae_gen_train import source, trainer
         from vae_gen_train.checkpoint import Checkpoint
         from vae_gen_train.distributed import World
-        from vae_gen_train.mnist import fetch_mnist
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen train", error.name or "torch", "train") from error
 
+    data_options = DataOptions(image_size, channels, skip_bad, invert)
+
     def load_data() -> DataSet:
-        return load_idx_directory(data or fetch_mnist(notify=lambda message: options.say(message, quiet)))
+        return source.load(data, data_options, resumed, notify=lambda message: options.say(message, quiet))
 
     world = World.from_environment()
     quiet = quiet or not world.writes
@@ -153,7 +164,7 @@ def _tensorboard(run: Path) -> Callable[[Record], None]:
 def _check_resumed_options(run: Path) -> None:
     """Raise UsageError for an option that a run in progress has decided already."""
     context = click.get_current_context()
-    free = {*CHANGEABLE, "resumed", "data", "quiet", "tensorboard"}
+    free = {*CHANGEABLE, "resumed", "data", "skip_bad", "quiet", "tensorboard"}
     for name in [name for name in context.params if name not in free]:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             option = "--" + name.replace("_", "-")

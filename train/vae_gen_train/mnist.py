@@ -6,12 +6,12 @@ LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pooch
 from requests import RequestException
+from vae_gen import cache
 from vae_gen.datasets import TEST_IMAGES, TRAIN_IMAGES
 from vae_gen.errors import DataError
 from vae_gen.files import make_folder, whole_file
@@ -21,7 +21,6 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
 )
-CACHE_VARIABLE = "VAE_GEN_CACHE"
 TIMEOUT = 30  # seconds without a byte
 # Of the uncompressed content: mirrors compress differently.
 SHA256 = {
@@ -32,8 +31,7 @@ SHA256 = {
 
 def cache_folder() -> Path:
     """Where MNIST is kept: $VAE_GEN_CACHE/mnist, or `vae-gen/mnist` in the user's cache folder."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return (Path(chosen) if chosen else Path(pooch.os_cache("vae-gen"))) / "mnist"
+    return cache.cache_folder("mnist")
 
 
 def fetch_mnist(

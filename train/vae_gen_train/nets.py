@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from vae_gen.errors import UsageError
 from vae_gen.images import ImageShape
 
+LARGEST_LAYER = 2**29  # weights; 2 GiB, four times over while Adam trains them
+
 
 class Encoder(nn.Module):
     """image [batch, C, H, W] -> (mean, log_var), each [batch, latent_dim]."""
@@ -113,6 +115,12 @@ def _notebook_vae(
         raise UsageError(f"images are {height}x{width}; the notebook's network needs multiples of 4, such as 28x28")
     rows, columns = height // 4, width // 4
     filters, kernel = 64, 4
+    weights = 4 * rows * columns * filters * math.prod(image_shape)  # of the decoder's last layer alone
+    if weights > LARGEST_LAYER:
+        raise UsageError(
+            f"images are {channels}x{height}x{width}; the notebook's network would need {weights:,} weights for them, "
+            f"and at most {LARGEST_LAYER:,} are allowed; give a smaller --image-size, such as 32"
+        )
 
     features = nn.Sequential()
     for stride, (inputs, outputs) in zip((2, 2, 1), pairwise((channels, filters, filters, filters)), strict=True):

@@ -85,7 +85,11 @@ def resume(
     """
     saved = Checkpoint.open(run)
     if data.describe() != saved.data:
-        raise UsageError(f"{run} was begun with other data: {saved.data}; --data gives {data.describe()}")
+        found = f"{data.origin['path'] or 'MNIST'} gives " if data.origin else "now there are "
+        raise UsageError(
+            f"{run} was begun with other data: {found}{'; '.join(data.differences(saved.data))}. "
+            "Give --data the images it was begun with, or begin a new run"
+        )
     given = {"steps": steps, "device": device, "threads": threads}
     config = TrainConfig(
         **saved.config.as_dict()
@@ -190,6 +194,7 @@ class _Run:
 
     def _write_config(self, first_step: int) -> None:
         about = {"config": self.config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
+        about |= {"source": dict(self.data.origin)} if self.data.origin else {}
         (self.run / CONFIG).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
         (self.run / DIVERGED).unlink(missing_ok=True)
         if first_step == 0:

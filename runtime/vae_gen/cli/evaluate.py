@@ -27,7 +27,7 @@ WIDTH = 24  # of the names of figures
     "--data",
     type=options.PathType(),
     required=True,
-    help="A directory of IDX files with MNIST's names, gzipped or not.",
+    help="A folder of pictures, an .npy, .npz or IDX file, or a folder of IDX files named as MNIST's are.",
 )
 @click.option(
     "--samples",
@@ -37,6 +37,8 @@ WIDTH = 24  # of the names of figures
     help="Images of each kind that are compared; fewer where the data has fewer.",
 )
 @options.seed_option
+@options.skip_bad_option
+@options.invert_option
 @click.option("--write", is_flag=True, help="Record the result in the bundle's manifest.json, under metrics.evaluate.")
 @options.threads_option
 @options.json_option
@@ -46,6 +48,8 @@ def evaluate(
     data: Path,
     samples: int,
     seed: int | None,
+    skip_bad: bool,
+    invert: bool,
     write: bool,
     threads: int | None,
     as_json: bool,
@@ -65,7 +69,7 @@ def evaluate(
 
     # numpy's linear algebra reads it when it is imported, and knows no other way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads or usable_cpus()))
-    from vae_gen.datasets import load_idx_directory
+    from vae_gen.datasets import DataOptions, load_data_set
     from vae_gen.evaluation import STEPS
     from vae_gen.evaluation import evaluate as measure
     from vae_gen.latents import fresh_seed
@@ -75,12 +79,15 @@ def evaluate(
     chosen = fresh_seed() if seed is None else seed
     if seed is None:
         options.say(f"seed {chosen}", quiet)
-    loaded = load_idx_directory(data)
+    channels, *size = network.image_shape
+    wanted = DataOptions((size[0], size[1]), channels, skip_bad, invert)
+    loaded = load_data_set(data, wanted, notify=lambda message: options.say(message, quiet))
     with options.progress_bar(STEPS, quiet) as progress:
         found = measure(network, loaded, seed=chosen, samples=samples, progress=progress)
 
     # As it can be repeated, without where somebody keeps their files.
     words = ["vae-gen", "evaluate", network.name, "--data", data.resolve().name]
+    words += [option for option, given in (("--skip-bad", skip_bad), ("--invert", invert)) if given]
     command = shlex.join([*words, "--samples", str(samples), "--seed", str(chosen)])
     result = {"command": command, **dataclasses.asdict(found)}
     click.echo(json.dumps(result, indent=2) if as_json else _table(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,16 @@ class NumberRange(click.FloatRange):
         return number
 
 
+def _parse_size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    sides = value.lower().split("x")
+    if len(sides) > 2 or not all(re.fullmatch("[0-9]{1,9}", side) for side in sides):
+        message = f"{value!r} is no size; write 64 for 64x64 pixels, or 48x64 for height x width"
+        raise click.BadParameter(message, context, parameter)
+    return int(sides[0]), int(sides[-1])
+
+
 model_option = click.option(
     "--model",
     default=DEFAULT,
@@ -66,6 +77,20 @@ format_option = click.option(
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
 invert_option = click.option("--invert", is_flag=True, help="Swap black and white in the pictures first.")
+image_size_option = click.option(
+    "--image-size",
+    metavar="H[xW]",
+    callback=_parse_size,
+    help="Height, or height x width: pictures are scaled to it and cropped about their centre. Default: the size that "
+    "most of them have if that is at most 128, else a square.",
+)
+channels_option = click.option(
+    "--channels",
+    type=click.Choice(["1", "3", "4"]),
+    callback=lambda context, parameter, value: None if value is None else int(value),
+    help="1: grey. 3: colour, with transparent parts on white. 4: colour and alpha. Default: 1 or 3, as they are.",
+)
+skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print no messages, only errors.")
 

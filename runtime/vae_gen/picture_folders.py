@@ -1,0 +1,322 @@
+"""A folder of pictures -> a data set: every file is decoded once, and from then on the pixels are mapped.
+
+Which pictures are for what: those in sub-folders called train and test (and validation, val or valid) as they are;
+otherwise, and for what is missing, by the hash of each file's path in the folder. So a folder that is sorted by
+class is split evenly, every machine splits it alike, and a new picture moves few others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from PIL import Image, UnidentifiedImageError
+
+from vae_gen.cache import Slot
+from vae_gen.cpus import usable_cpus
+from vae_gen.data_options import DataOptions
+from vae_gen.errors import DataError
+from vae_gen.images import ByteImages, ImageShape
+from vae_gen.pictures import fit_picture, is_grey, picture_suffixes, shown_size
+from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
+
+SPLIT_FOLDERS = {
+    "test": "test",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "train": "train",
+}
+ORDER = ("test", "validation", "train")  # of the splits in the cache
+LARGEST_DEFAULT = 128  # pixels a side, of an image size that nobody asked for
+DEFAULT_SIDE = 32  # where the pictures differ in size; the notebook's network has 50 million weights for it in colour
+AT_ONCE = 64  # pictures that are decoded before the next are begun
+WAITING_BYTES = 1 << 26  # that their pixels may have together
+NAMED = 10  # broken pictures that a message names
+SECONDS_BETWEEN_MESSAGES = 10
+
+KINDS = {1: "grey", 3: "colour", 4: "colour and alpha"}
+
+Notify = Callable[[str], None]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A file that is a picture, or may be one. There may be millions of them."""
+
+    name: str  # its path in the folder, the same on every machine
+    split: str  # the split whose folder it is in; "train" where there are no such folders
+    state: tuple[int, int, int]  # size, and the times of the last changes to its content and to its entry
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is named as a picture; without a suffix it may be anything."""
+        return bool(PurePosixPath(self.name).suffix)
+
+    @property
+    def order(self) -> tuple[int, bytes]:
+        name = unicodedata.normalize("NFC", self.name).encode("utf-8", "surrogateescape")
+        return ORDER.index(self.split), hashlib.sha256(name).digest()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder and in those below it."""
+
+    pictures: list[PictureFile]  # in the order of the cache
+    others: Counter[str]  # files that are no pictures, by suffix
+
+    @property
+    def state(self) -> str:
+        """A hash that is another when a picture is changed, added, removed or renamed."""
+        digest = hashlib.sha256()
+        for file in self.pictures:
+            digest.update(json.dumps([file.name, file.split, *file.state]).encode())
+        return digest.hexdigest()
+
+
+def load_folder(folder: Path, options: DataOptions, notify: Notify) -> DataSet:
+    """The pictures in a folder and in those below it, of one size and number of channels.
+
+    `notify` is told what was chosen where the options leave it open, and what was left out.
+    Raises DataError if there are too few pictures or, without `skip_bad`, if one cannot be read; OutputError if the
+    cache cannot be written.
+    """
+    listing = list_pictures(folder)
+    if not listing.pictures:
+        raise _no_pictures(folder, listing.others)
+    asked = options.as_dict()
+    del asked["skip_bad"]  # decides whether there are images, not which
+    slot = Slot.of([str(folder.resolve()), asked], listing.state)
+    known = slot.read()
+    if known is None or (known["bad"] and not options.skip_bad):
+        known = _fill(slot, folder, listing, options, notify)
+    for message in known["messages"]:
+        notify(message)
+    if known["bad"]:
+        notify(f"left out {_bad_ones(known['bad'], folder)}")
+    images = slot.open_images()
+    test, validation = known["test"], known["test"] + known["validation"]
+    return DataSet(
+        known["sha256"],
+        known["test_sha256"],
+        images[validation:],
+        images[test:validation],
+        images[:test] if test else None,
+    )
+
+
+def list_pictures(folder: Path) -> Listing:
+    """The files in a folder and in those below it, but for hidden ones. Raises DataError if it cannot be listed."""
+    suffixes = picture_suffixes()
+    found: list[tuple[str, tuple[int, int, int]]] = []
+    others: Counter[str] = Counter()
+    try:
+        for name, status in _walk(folder, "", set()):
+            suffix = PurePosixPath(name).suffix.lower()
+            if suffix in suffixes or not suffix:
+                found.append((name, (status.st_size, status.st_mtime_ns, status.st_ctime_ns)))
+            else:
+                others[suffix] += 1
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
+    tops = {name.partition("/")[0] for name, _ in found if "/" in name}
+    splits = {top: SPLIT_FOLDERS[top.casefold()] for top in tops if top.casefold() in SPLIT_FOLDERS}
+    if not {"train"} < set(splits.values()):
+        splits = {}  # a folder that happens to be called so
+    pictures = []
+    for name, state in found:
+        top, slash, _ = name.partition("/")
+        if splits and not (slash and top in splits):
+            others["outside " + ", ".join(sorted(splits))] += 1
+        else:
+            pictures.append(PictureFile(name, splits.get(top, "train"), state))
+    pictures.sort(key=lambda file: (file.order, file.name))
+    return Listing(pictures, others)
+
+
+def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file but hidden ones; links to folders are followed, and no folder is entered twice."""
+    here = folder.stat()
+    if (here.st_dev, here.st_ino) in seen and here.st_ino:  # 0 where the file system has no such numbers
+        return
+    seen.add((here.st_dev, here.st_ino))
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", seen)
+        elif entry.is_file():
+            yield prefix + entry.name, entry.stat()
+        elif entry.is_symlink():
+            yield prefix + entry.name, entry.stat(follow_symlinks=False)  # leads nowhere: it is named as unreadable
+
+
+def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, notify: Notify) -> dict[str, Any]:
+    """Read all pictures into the slot; what is known of them."""
+    notify(f"reading the pictures in {folder}, once; their pixels are kept in {slot.images}")
+    counts: Counter[str] = Counter()
+    others = Counter(listing.others)
+    bad: dict[str, str] = {}
+    with _quiet_decoders(), ThreadPoolExecutor(usable_cpus()) as pool:
+        messages, shape = _choose_shape(pool, folder, listing.pictures, options)
+
+        def chunks() -> Iterator[ByteImages]:
+            told = time.monotonic()
+            reads = _in_order(pool, partial(_read, folder, shape, options.invert), listing.pictures, math.prod(shape))
+            for number, (file, image) in enumerate(reads, 1):
+                if time.monotonic() - told > SECONDS_BETWEEN_MESSAGES:
+                    told = time.monotonic()
+                    notify(f"read {number} of {len(listing.pictures)} pictures")
+                if not isinstance(image, str):
+                    counts[file.split] += 1
+                    yield image[None]
+                elif image or file.sure:
+                    bad[file.name] = image or ("no picture that Pillow knows" if file.state[0] else "it is empty")
+                else:
+                    others["without a suffix"] += 1
+            if bad and not options.skip_bad:
+                raise DataError(f"{_bad_ones(bad, folder)}\nRepair or remove them, or leave them out with --skip-bad")
+            if not counts and not bad:
+                raise _no_pictures(folder, others)
+            if not counts:
+                raise DataError(f"{folder} holds no picture that can be read: {_bad_ones(bad, folder)}")
+            source = f"{folder}/train" if len(counts) > 1 else str(folder)
+            check_enough(counts["train"], source)
+
+        slot.write_images(shape, chunks())
+    if others:
+        messages.append(f"{folder} also holds files that are not used: {_listed(others)}")
+    test, validation = counts["test"], counts["validation"]
+    if len(counts) == 1:
+        test = counts["train"] // TEST_SHARE
+    if not validation:
+        validation = counts["train"] // VALIDATION_SHARE
+    images = slot.open_images()
+    channels, height, width = shape
+    parts = f"{len(images) - test - validation} to train with, {validation} for validation, {test} for testing"
+    messages.insert(0, f"{len(images)} pictures as {height}x{width}, {KINDS[channels]}: {parts}")
+    known = {
+        "folder": str(folder.resolve()),
+        "sha256": sha256_of_images([images[test:]]),
+        "test_sha256": sha256_of_images([images[:test]]) if test else None,
+        "test": test,
+        "validation": validation,
+        "messages": messages,
+        "bad": bad,
+    }
+    slot.write(known, in_cache=True)
+    return known
+
+
+def _read(folder: Path, shape: ImageShape, invert: bool, file: PictureFile) -> ByteImages | str:
+    """The picture [C, H, W], or why there is none: nothing if it is no picture at all."""
+    try:
+        with Image.open(folder / file.name) as picture:
+            image = fit_picture(picture, shape)
+    except UnidentifiedImageError:
+        return ""
+    except Exception as error:  # what a decoder raises on damaged input can be anything
+        return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    if invert:
+        image = image.copy()
+        image[:3] = 255 - image[:3]
+    return image
+
+
+def _choose_shape(
+    pool: ThreadPoolExecutor, folder: Path, files: Sequence[PictureFile], options: DataOptions
+) -> tuple[list[str], ImageShape]:
+    """The shape of the images, and messages that say what was chosen."""
+    messages: list[str] = []
+    size, channels = options.image_size, options.channels
+    headers = list(_in_order(pool, partial(_look, folder), files)) if size is None or channels is None else []
+    readable = [(file, *header) for file, header in headers if header is not None]
+    if size is None:
+        size, why = default_size([found for _, found, _ in readable])
+        if why:
+            messages.append(f"{why}: {size[0]}x{size[1]} was chosen; --image-size asks for another")
+    if channels is None:
+        # Colour files may hold nothing but greys. The first that does not settles it.
+        others = [file for file, _, grey in readable if not grey]
+        reads = _in_order(pool, partial(_read, folder, (3, *size), False), others, 3 * math.prod(size))
+        colour = any(not isinstance(image, str) and (image != image[:1]).any() for _, image in reads)
+        channels = 3 if colour else 1
+    return messages, (channels, *size)
+
+
+def _look(folder: Path, file: PictureFile) -> tuple[tuple[int, int], bool] | None:
+    """The size of a picture and whether it is grey, from its header; None if that cannot be read."""
+    try:
+        with Image.open(folder / file.name) as picture:
+            return shown_size(picture), is_grey(picture)
+    except Exception:  # it will be named when it is read
+        return None
+
+
+def default_size(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], str]:
+    """The image size for pictures of these (height, width), and why it is not simply theirs.
+
+    The size that more than half of them have, unless it is large; otherwise a square.
+    """
+    if not sizes:
+        return (DEFAULT_SIDE, DEFAULT_SIDE), ""
+    (size, count), *_ = Counter(sorted(sizes)).most_common(1)
+    if 2 * count > len(sizes) and max(size) <= LARGEST_DEFAULT:
+        return size, "" if count == len(sizes) else f"{count} of {len(sizes)} pictures have one size"
+    shorter = sorted(min(each) for each in sizes)[len(sizes) // 2]
+    side = min(DEFAULT_SIDE, shorter)
+    side -= side % (16 if side >= 16 else 4) if side >= 4 else 0
+    if count == len(sizes):
+        return (side, side), f"the pictures are large ({size[0]}x{size[1]})"
+    return (side, side), f"the pictures differ in size ({len(set(sizes))} sizes)"
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[PictureFile], Result], files: Sequence[PictureFile], size: int = 1
+) -> Iterator[tuple[PictureFile, Result]]:
+    """Each file and what the function makes of it, `size` bytes; few results wait, so that they need little memory."""
+    at_once = max(1, min(AT_ONCE, WAITING_BYTES // size))
+    for start in range(0, len(files), at_once):
+        group = files[start : start + at_once]
+        yield from zip(group, pool.map(function, group), strict=True)
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Within it, Pillow's warnings about odd files stay silent, in all threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _bad_ones(bad: dict[str, str], folder: Path) -> str:
+    lines = [f"  {name}: {reason}" for name, reason in sorted(bad.items())]
+    more = [f"  and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+    of = f"{len(lines)} file{'' if len(lines) == 1 else 's'} in {folder} that cannot be read:"
+    return "\n".join([of, *lines[:NAMED], *more])
+
+
+def _listed(others: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+
+
+def _no_pictures(folder: Path, others: Counter[str]) -> DataError:
+    found = f"only other files ({_listed(others)})" if others else "it is empty"
+    return DataError(f"{folder} holds no pictures: {found}; give --data a folder that does, or one file of arrays")
