@@ -66,16 +66,20 @@ def load_array_file(path: Path, options: DataOptions, notify: Notify) -> DataSet
     empty = [name for name, images in arrays.items() if not images.size]
     if empty:
         raise DataError(f"{path} holds no images in {', '.join(empty)}")
-    return fit_arrays(arrays, [path], options)
+    return fit_arrays(arrays, [path], options, notify)
 
 
-def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions) -> DataSet:
+def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: Notify) -> DataSet:
     """A data set of arrays [n, C, H, W], fitted to the options and kept in the cache if they are not so already.
 
     Raises DataError for floats outside [0, 1], OutputError if the cache cannot be written.
     """
     size = options.image_size or arrays["train"].shape[2:]
     shape: ImageShape = (options.channels or arrays["train"].shape[1], *size)
+    found = arrays["train"].shape[1:]
+    if found != shape:
+        sizes = [f"{height}x{width}, channels {channels}" for channels, height, width in (found, shape)]
+        notify(f"{files[0]}: the images are of {sizes[0]}; they are fitted to {sizes[1]}")
     ready = all(each.shape[1:] == shape and each.dtype == np.uint8 for each in arrays.values()) and not options.invert
     order = [name for name in ("test", "validation", "train") if name in arrays]
     states = [

@@ -36,7 +36,7 @@ def load_data_set(
         elif not path.is_dir():
             raise DataError(f"{path} is neither a file nor a folder")
         elif _find(path, TRAIN_IMAGES) is not None:
-            data = _fit_idx_directory(path, options)
+            data = _fit_idx_directory(path, options, notify)
         else:
             data = load_folder(path, options, notify)
     except OSError as error:
@@ -44,14 +44,14 @@ def load_data_set(
     return dataclasses.replace(data, origin={"path": str(path.absolute()), **options.as_dict()})
 
 
-def _fit_idx_directory(directory: Path, options: DataOptions) -> DataSet:
+def _fit_idx_directory(directory: Path, options: DataOptions, notify: Callable[[str], None]) -> DataSet:
     data = load_idx_directory(directory)
     shape = (options.channels or data.image_shape[0], *(options.image_size or data.image_shape[1:]))
     if shape == data.image_shape and not options.invert:
         return data
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     files = [found for name in (TRAIN_IMAGES, TEST_IMAGES) if (found := _find(directory, name)) is not None]
-    return fit_arrays({name: images for name, images in splits.items() if images is not None}, files, options)
+    return fit_arrays({name: images for name, images in splits.items() if images is not None}, files, options, notify)
 
 
 def load_idx_directory(directory: Path) -> DataSet:

@@ -72,7 +72,8 @@ class LatentUse:
 class Likeness:
     """How alike a set of images is to the held-out images, in the principal components."""
 
-    frechet_distance: float  # in squared pixel values
+    frechet_distance: float  # in squared pixel values: the first few components decide
+    frechet_standardised: float  # the same after every component is divided by the held-out images' deviation
     precision: float
     recall: float
     density: float
@@ -138,6 +139,7 @@ def evaluate(
     if samples <= NEIGHBOURS:
         raise UsageError(f"samples is {samples}; it must be at least {NEIGHBOURS + 1}")
     check_range(seed, 0, samples)
+    model.encode(np.zeros((1, *model.image_shape), np.float32))  # whoever has no encoder need not wait to be told
     if data.image_shape != model.image_shape:
         raise DataError(
             f"the data's images have shape {data.image_shape} (channels, height, width), those of {model.name} "
@@ -255,7 +257,16 @@ def _project(images: ByteImages, components: Components) -> Points:
 
 def _compare(real: Neighbourhoods, points: Points) -> Likeness:
     found = overlap(real, Neighbourhoods.of(points, real.k))
-    return Likeness(frechet_distance(real.points, points), found.precision, found.recall, found.density, found.coverage)
+    deviation = real.points.std(axis=0)
+    deviation[deviation == 0] = 1
+    return Likeness(
+        frechet_distance(real.points, points),
+        frechet_distance(real.points / deviation, points / deviation),
+        found.precision,
+        found.recall,
+        found.density,
+        found.coverage,
+    )
 
 
 def _ratios(samples: Likeness, reconstructions: Likeness) -> dict[str, float | None]:
