@@ -128,7 +128,7 @@ def _metrics(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
     names = ("step", "reconstruction", "kl", "total", "sse")
     found = {}
     for record in read_metrics(run):
-        if record["step"] <= step and record["split"] != "train":
+        if record["step"] <= step and record["split"] in ("validation", "test"):
             found[record["split"]] = {name: record[name] for name in names if name in record}
     return {"units": units, **found}
 

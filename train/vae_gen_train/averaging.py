@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vae_gen_train.nets import VAE
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def averaged_copy(vae: VAE) -> VAE:
-    """A copy of `vae` to average into; it starts as the initial weights."""
-    average = copy.deepcopy(vae)
+def averaged_copy(network: Network) -> Network:
+    """A copy of `network` to average into; it starts as the initial weights."""
+    average = copy.deepcopy(network)
     average.requires_grad_(False)
     return average
 
@@ -27,13 +28,13 @@ def decay_at(step: int, decay: float) -> float:
 
 
 @torch.no_grad()
-def update_average(average: VAE, vae: VAE, step: int, decay: float) -> None:
-    """Move `average` towards the weights that `vae` has after `step`.
+def update_average(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    """Move `average` towards the weights that `network` has after `step`.
 
     Polyak & Juditsky 1992; with a constant decay as Kingma & Ba 2015, section 7.2, have it.
     """
     mine: list[Tensor] = list(average.parameters())
-    current: list[Tensor] = list(vae.parameters())
+    current: list[Tensor] = list(network.parameters())
     torch._foreach_lerp_(mine, current, 1 - decay_at(step, decay))
-    for buffer, newest in zip(average.buffers(), vae.buffers(), strict=True):
+    for buffer, newest in zip(average.buffers(), network.buffers(), strict=True):
         buffer.copy_(newest)

@@ -1,5 +1,5 @@
-"""A checkpoint: one safetensors file with the network, its averaged weights if the run keeps them, the optimiser
-and, in its header, all else as JSON.
+"""A checkpoint: one safetensors file with the network, its averaged weights if the run keeps them, the optimiser,
+the prior once it is being fitted and, in its header, all else as JSON.
 
 Randomness and the position in the data follow from (seed, step), so the step is all the state there is
 beside the tensors. A file is replaced as a whole or not at all.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
-from torch import Tensor
+from torch import Tensor, nn
 from vae_gen.errors import DataError
 from vae_gen.files import whole_file
 from vae_gen.images import ImageShape
 
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE, build
+from vae_gen_train.prior import Prior, PriorFit
 
 FILE_NAME = "checkpoint.safetensors"
 FORMAT = "vae-gen checkpoint 1"
-NETWORK, AVERAGED, OPTIMISER = "network.", "averaged.", "optimiser."
+NETWORK, AVERAGED, OPTIMISER, PRIOR = "network.", "averaged.", "optimiser.", "prior."
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Checkpoint:
     """What the header of a checkpoint says, and where its tensors lie."""
 
     path: Path
-    step: int  # optimiser steps done
+    step: int  # steps done, the prior's among them
     config: TrainConfig
     image_shape: ImageShape
     data: dict[str, Any]
@@ -60,26 +62,35 @@ class Checkpoint:
             raise DataError(f"{path} is damaged or of another version: {error}") from error
 
     def load_network(self) -> VAE:
-        """The trained network, on the CPU, with the averaged weights if the run kept them."""
+        """The trained network, on the CPU, with the averaged weights if the run kept them, and with its prior."""
         vae = build(self.config.network, self.image_shape, self.config.latent_dim)
         vae.load_state_dict(self._tensors(AVERAGED if self.config.ema else NETWORK))
-        return vae
+        if not self.has_prior:
+            return vae
+        prior = Prior(self.config, vae.encoder.mean.in_features)
+        prior.load_state_dict(self._tensors(f"{PRIOR}averaged."))
+        return prior.around(vae)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether fitting the prior has begun."""
+        return self.step > self.config.steps
 
     def restore(self, vae: VAE, averaged: VAE, optimiser: torch.optim.Optimizer) -> None:
         """Put the saved tensors into a network, its average (itself, if there is none) and its optimiser."""
         vae.load_state_dict(self._tensors(NETWORK))
         if averaged is not vae:
             averaged.load_state_dict(self._tensors(AVERAGED))
-        saved = self._tensors(OPTIMISER)
-        for name, parameter in vae.named_parameters():
-            state: dict[str, Tensor] = {}
-            for key, tensor in saved.items():
-                owner, _, field = key.rpartition(".")
-                if owner == name:
-                    # Adam's moments lie in memory as their parameter does; its step counter is a scalar.
-                    like = parameter if tensor.shape == parameter.shape else tensor
-                    state[field] = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device).copy_(tensor)
-            optimiser.state[parameter] = state
+        _restore_optimiser(vae, optimiser, self._tensors(OPTIMISER))
+
+    def restore_prior(self, fit: PriorFit) -> None:
+        """Put the saved tensors into a prior that is being fitted."""
+        tensors = self._tensors(PRIOR)
+        fit.load_state_dict({name: tensors[name] for name in fit.state_dict()})
+        for name, optimiser in fit.optimisers.items():
+            prefix = f"{OPTIMISER}{name}."
+            mine = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            _restore_optimiser(fit, optimiser, mine)
 
     def _tensors(self, prefix: str) -> dict[str, Tensor]:
         with safe_open(self.path, "pt") as file:
@@ -88,22 +99,50 @@ class Checkpoint:
 
 
 def save(
-    run: Path, vae: VAE, averaged: VAE, optimiser: torch.optim.Optimizer, config: TrainConfig, **state: Any
+    run: Path,
+    vae: VAE,
+    averaged: VAE,
+    optimiser: torch.optim.Optimizer,
+    fit: PriorFit | None,
+    config: TrainConfig,
+    **state: Any,
 ) -> None:
     """Replace the run's checkpoint; it is on the disk when this returns. Raises OutputError.
 
-    `averaged` is `vae` itself where no averaged weights are kept. `state` is what Checkpoint has beside the path
-    and the configuration.
+    `averaged` is `vae` itself where no averaged weights are kept, `fit` the prior once it is being fitted. `state` is
+    what Checkpoint has beside the path and the configuration.
     """
     tensors = {NETWORK + name: tensor for name, tensor in vae.state_dict().items()}
     if averaged is not vae:
         tensors |= {AVERAGED + name: tensor for name, tensor in averaged.state_dict().items()}
-    for name, parameter in vae.named_parameters():
-        for field, tensor in optimiser.state[parameter].items():
-            tensors[f"{OPTIMISER}{name}.{field}"] = tensor
+    tensors |= {OPTIMISER + name: tensor for name, tensor in _optimiser_tensors(vae, optimiser)}
+    if fit is not None:
+        tensors |= {PRIOR + name: tensor for name, tensor in fit.state_dict().items()}
+        for owner, each in fit.optimisers.items():
+            tensors |= {f"{PRIOR}{OPTIMISER}{owner}.{name}": tensor for name, tensor in _optimiser_tensors(fit, each)}
     header = {"format": FORMAT, "state": json.dumps({"config": config.as_dict(), **state})}
     content = serialise({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, header)
     with whole_file(run / FILE_NAME) as partial, partial.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _optimiser_tensors(network: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    """Adam's state of those of the network's parameters that it has moved, as PARAMETER.FIELD."""
+    for name, parameter in network.named_parameters():
+        for field, tensor in optimiser.state.get(parameter, {}).items():
+            yield f"{name}.{field}", tensor
+
+
+def _restore_optimiser(network: nn.Module, optimiser: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
+    for name, parameter in network.named_parameters():
+        state: dict[str, Tensor] = {}
+        for key, tensor in saved.items():
+            owner, _, field = key.rpartition(".")
+            if owner == name:
+                # Adam's moments lie in memory as their parameter does; its step counter is a scalar.
+                like = parameter if tensor.shape == parameter.shape else tensor
+                state[field] = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device).copy_(tensor)
+        if state:
+            optimiser.state[parameter] = state

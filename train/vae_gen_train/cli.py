@@ -47,7 +47,7 @@ CHANGEABLE = ("steps", "device", "threads")
 @options.invert_option
 @click.option("--out", type=options.PathType(), help="The run's directory.  [default: runs/PRESET]")
 @click.option("--resume", "resumed", type=options.PathType(), help="Continue the run in this directory.")
-@click.option("--steps", type=int, help="Optimiser steps.")
+@click.option("--steps", type=int, help="Optimiser steps, without those of the prior.")
 @click.option("--batch-size", type=int, help="Images a step, of all processes together.")
 @click.option("--accumulate", type=int, help="Parts of a batch that are computed one after the other, for less memory.")
 @click.option("--lr", type=float, help="Learning rate.")
@@ -61,6 +61,14 @@ CHANGEABLE = ("steps", "device", "threads")
 @click.option("--free-bits", type=float, help="Nats that each latent may use without a cost.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="bf16 is faster where the processor knows it.")
 @click.option("--latent-dim", type=int, help="Number of latents.")
+@click.option(
+    "--prior-steps",
+    type=int,
+    help="Further steps, after --steps, that fit a flow to the latents, so that samples are as good as "
+    "reconstructions; 0: none.",
+)
+@click.option("--flow-couplings", type=int, help="How many layers that flow has.")
+@click.option("--flow-width", type=int, help="How wide the networks in its layers are.")
 @click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
 @click.option("--device", help="auto, cpu, cuda, ...; auto takes a GPU where there is one.")
 @click.option(
@@ -129,7 +137,7 @@ def train(
             images = load_data()
         options.say(_start(images, str(data or "MNIST"), config, run, device.type, world), quiet)
         with tqdm(
-            total=config.steps,
+            total=config.total_steps,
             initial=first_step,
             file=sys.stderr,
             unit="step",
@@ -150,7 +158,9 @@ def _start(images: DataSet, name: str, config: TrainConfig, run: Path, device: s
     height, width = images.image_shape[1:]
     threads = options.count(world.threads(config.threads), "thread")
     where = f"{device}, {threads}" if world.size == 1 else f"{world.size} processes on {device}, {threads} each"
-    return f"{name}: {len(images.train):,} pictures of {width}x{height}; {where}; {config.steps:,} steps into {run}"
+    return (
+        f"{name}: {len(images.train):,} pictures of {width}x{height}; {where}; {config.total_steps:,} steps into {run}"
+    )
 
 
 def _tensorboard(run: Path) -> Callable[[Record], None]:
@@ -178,8 +188,9 @@ def _show(bar: Any, quiet: bool, alone: bool, tell: Callable[[Record], None] | N
     def record(record: Record) -> None:
         if tell is not None:
             tell(record)
-        losses = {name: f"{record[name]:.2f}" for name in ("reconstruction", "kl", "total")}
-        if record["split"] == "train":
+        names = ("reconstruction", "kl", "total", "nll", "discriminator")
+        losses = {name: f"{record[name]:.3f}" for name in names if record.get(name) is not None}
+        if record["split"] in ("train", "prior"):
             bar.set_postfix(losses, refresh=False)
         elif not quiet:
             text = ", ".join(f"{name} {value}" for name, value in losses.items())

@@ -30,7 +30,7 @@ class TrainConfig:
     latent_dim: int
     batch_size: int  # images an optimiser step, over all processes and micro-batches
     lr: float  # Adam's learning rate, or the highest of its schedule
-    steps: int  # optimiser steps in all
+    steps: int  # optimiser steps of the VAE
     seed: int = 0
     device: str = "auto"
     threads: int | None = None  # processors to compute with; None becomes a number when the run begins
@@ -49,14 +49,18 @@ class TrainConfig:
     accumulate: int = 1  # micro-batches a step
     precision: str = "fp32"  # one of PRECISIONS
     processes: int = 1  # that share every batch; set when the run begins
+    prior_steps: int = 0  # further steps, that fit a flow as the prior; 0: there is none
+    flow_couplings: int = 8
+    flow_width: int = 96  # of the hidden layers in each coupling
 
     def __post_init__(self) -> None:
         positive = ("latent_dim", "batch_size", "steps", "evaluate_every", "checkpoint_every", "picture_every")
-        for name in (*positive, "log_every", "accumulate", "processes"):
+        more = ("log_every", "accumulate", "processes", "flow_couplings", "flow_width")
+        for name in (*positive, *more):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("beta", "free_bits", "clip_norm"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "a finite number, at least 0")
-        for name in ("kl_warmup", "lr_warmup"):
+        for name in ("kl_warmup", "lr_warmup", "prior_steps"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name, allowed in CHOICES.items():
             self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
@@ -72,6 +76,14 @@ class TrainConfig:
             raise UsageError(f"threads is {self.threads}; it must be at least 1")
         if not 0 <= self.seed < 2**32:  # of a larger one torch's CPU generator would use 32 bits only
             raise UsageError(f"seed is {self.seed}; it must be at least 0 and below 2**32")
+
+        if self.prior_steps and self.latent_dim < 2:
+            raise UsageError("latent-dim is 1; a prior is fitted to 2 latents or more (--prior-steps 0 leaves it out)")
+
+    @property
+    def total_steps(self) -> int:
+        """The VAE's steps, and the prior's after them."""
+        return self.steps + self.prior_steps
 
     def _require(self, name: str, allowed: bool, what: str) -> None:
         if not allowed:

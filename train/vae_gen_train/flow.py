@@ -44,7 +44,7 @@ class Coupling(nn.Module):
     def _split(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         kept, changed = values[:, : self.kept], values[:, self.kept :]
         log_scale, shift = self.network(kept).chunk(2, 1)
-        return kept, changed, MAX_LOG_SCALE * torch.tanh(log_scale / MAX_LOG_SCALE), shift
+        return kept, changed, MAX_LOG_SCALE * torch.tanh(log_scale), shift
 
 
 class Flow(nn.Module):
@@ -67,7 +67,7 @@ class Flow(nn.Module):
         self.register_buffer("scale", torch.ones(latent_dim))
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        log_det = self.scale.log().sum().expand(len(u))
+        log_det = self.scale.log().sum()
         for rotation, coupling in zip(self.rotations, self.couplings, strict=True):
             u, change = coupling(u @ rotation)
             log_det = log_det + change
@@ -75,7 +75,7 @@ class Flow(nn.Module):
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         z = (z - self.mean) / self.scale
-        log_det = -self.scale.log().sum().expand(len(z))
+        log_det = -self.scale.log().sum()
         for rotation, coupling in zip(self.rotations.flip(0), reversed(self.couplings), strict=True):
             z, change = cast(Coupling, coupling).inverse(z)
             z, log_det = z @ rotation.T, log_det + change

@@ -14,7 +14,8 @@ from vae_gen.files import whole_file
 from vae_gen_train.evaluation import Losses
 
 FILE_NAME = "metrics.jsonl"
-Record = dict[str, Any]  # step, split ("train" for one batch), and what evaluation.Losses has
+# step, split ("train" for one batch), and what evaluation.Losses has; of split "prior", what prior.Reading has
+Record = dict[str, Any]
 
 
 class MetricsLog:
@@ -29,7 +30,9 @@ class MetricsLog:
         self._file = (run / FILE_NAME).open("a", encoding="utf-8")
 
     def add(self, step: int, split: str, losses: Losses, **others: float) -> None:
-        record = {"step": step, "split": split, **losses.as_dict(), **others}
+        self.add_record({"step": step, "split": split, **losses.as_dict(), **others})
+
+    def add_record(self, record: Record) -> None:
         self._file.write(json.dumps(record) + "\n")
         self._tell(record)
 

@@ -22,7 +22,8 @@ class TensorBoard:
         """One point per loss and split; the first record hides what an interrupted run wrote from its step on."""
         if self._writer is None:  # not before the run has looked whether its directory is empty
             self._writer = SummaryWriter(str(self._folder), purge_step=record["step"])
-        for name in ("reconstruction", "kl", "total", "sse"):
-            self._writer.add_scalar(f"{name}/{record['split']}", record[name], record["step"])
-        if record["split"] != "train":
+        for name, value in record.items():
+            if name not in ("step", "split", "seconds") and value is not None:
+                self._writer.add_scalar(f"{name}/{record['split']}", value, record["step"])
+        if record["split"] not in ("train", "prior"):
             self._writer.flush()

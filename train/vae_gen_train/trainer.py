@@ -39,6 +39,7 @@ from vae_gen_train.divergence import Watch
 from vae_gen_train.evaluation import evaluate_splits, latent_statistics
 from vae_gen_train.metrics_log import MetricsLog
 from vae_gen_train.nets import VAE, build
+from vae_gen_train.prior import PriorFit
 from vae_gen_train.progress import SILENT, Progress
 from vae_gen_train.report import draw_reconstructions, draw_report
 from vae_gen_train.step import Reading, Stepper
@@ -97,13 +98,17 @@ def resume(
         | {"processes": world.size}
     )
     config = dataclasses.replace(config, threads=world.threads(config.threads))
-    if config.steps < saved.step:
+    if saved.has_prior and config.steps != saved.config.steps:
+        raise UsageError(
+            f"steps is {config.steps}, but the prior of {run} belongs to the network after {saved.config.steps}"
+        )
+    if config.total_steps < saved.step:
         raise UsageError(f"steps is {config.steps}, but {run} has already done {saved.step}")
     vae = build(config.network, data.image_shape, config.latent_dim)
     with _output_errors(run), world.explained("starting"):
         training = _Run(data, run, config, vae, world.select_device(config.device), progress, world)
         saved.restore(training.vae, training.averaged, training.optimiser)
-        training.go(first_step=saved.step)
+        training.go(saved.step, saved)
 
 
 def package_versions() -> dict[str, str]:
@@ -132,15 +137,23 @@ class _Run:
         self.averaged = averaged_copy(self.vae) if config.ema else self.vae  # what is evaluated, drawn and exported
         self.optimiser = torch.optim.Adam(self.vae.parameters(), config.lr, fused=True)
         self.stepper = Stepper(self.vae, self.optimiser, data.train, config, device, world)
+        self.fit: PriorFit | None = None  # once the VAE is trained, if there is to be a prior
 
-    def go(self, first_step: int) -> None:
-        """Take the steps after `first_step`, and draw the report."""
+    @property
+    def network(self) -> VAE:
+        """What is evaluated, drawn and exported: the averaged weights, and the prior once it is being fitted."""
+        return self.averaged if self.fit is None else self.fit.network
+
+    def go(self, first_step: int, saved: Checkpoint | None = None) -> None:
+        """Take the steps after `first_step`, where `saved` stands if it is not 0, and draw the report."""
         self.vae.train()
         if self.world.writes:
             self._write_config(first_step)
             with MetricsLog(self.run, first_step, self.progress.record) as log:
                 self._take_steps(first_step, log)
-            draw_report(self.run, self.averaged, self.config, self._latents()["kl"], self.device)
+                if self.config.prior_steps:
+                    self._fit_prior(saved if saved is not None and saved.has_prior else None, log)
+            draw_report(self.run, self.network, self.config, self._latents()["kl"], self.device)
         else:
             self._take_steps(first_step, None)
 
@@ -181,16 +194,43 @@ class _Run:
         if last or step % config.log_every == 0:
             log.add(step, "train", reading.losses, seconds=round(time.monotonic() - started, 3))
         if last or step % config.evaluate_every == 0:
-            for split, losses in evaluate_splits(self.averaged, self.data, config, self.device).items():
-                log.add(step, split, losses)
+            self._evaluate(step, log)
         if last or step % config.picture_every == 0:
             path = self.run / "reconstructions" / f"step-{step:06d}.png"
-            draw_reconstructions(self.averaged, self.data.validation, self.device, path)
+            draw_reconstructions(self.network, self.data.validation, self.device, path)
+
+    def _evaluate(self, step: int, log: MetricsLog) -> None:
+        for split, losses in evaluate_splits(self.network, self.data, self.config, self.device).items():
+            log.add(step, split, losses)
+
+    def _fit_prior(self, saved: Checkpoint | None, log: MetricsLog) -> None:
+        """The steps after the VAE's, which the first process takes alone: they are many, and small."""
+        config = self.config
+        self.fit = fit = PriorFit(self.averaged, self.data.train, config, self.device)
+        if saved is not None:
+            saved.restore_prior(fit)
+        started = time.monotonic()
+        with stop_signals(self.progress.stopping, insist=True) as stop_requested:
+            for step in range(saved.step + 1 if saved else config.steps + 1, config.total_steps + 1):
+                reading = fit.take_step(step - config.steps)
+                last, stopping = step == config.total_steps, stop_requested()
+                if last or step % config.log_every == 0:
+                    seconds = round(time.monotonic() - started, 3)
+                    log.add_record({"step": step, "split": "prior", **dataclasses.asdict(reading), "seconds": seconds})
+                if last or stopping or step % config.checkpoint_every == 0:
+                    fit.fit_head()
+                    if last:
+                        self._evaluate(step, log)
+                    log.flush()
+                    self._save(step)
+                self.progress.step(step)
+                if stopping:
+                    raise StoppedError(self._how_to_go_on(step), stopping)
 
     def _how_to_go_on(self, step: int) -> str:
-        if step == self.config.steps:
+        if step == self.config.total_steps:
             return f"all {step} steps are saved; draw what is missing with --resume {self.run}"
-        return f"step {step} of {self.config.steps} is saved; go on with --resume {self.run}"
+        return f"step {step} of {self.config.total_steps} is saved; go on with --resume {self.run}"
 
     def _write_config(self, first_step: int) -> None:
         about = {"config": self.config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
@@ -202,7 +242,7 @@ class _Run:
         make_folder(self.run / "reconstructions")
 
     def _latents(self) -> dict[str, list[float]]:
-        return latent_statistics(self.averaged, self.data.validation, self.device)
+        return latent_statistics(self.network, self.data.validation, self.device)
 
     def _save(self, step: int) -> None:
         checkpoint.save(
@@ -210,6 +250,7 @@ class _Run:
             self.vae,
             self.averaged,
             self.optimiser,
+            self.fit,
             self.config,
             step=step,
             image_shape=self.data.image_shape,

@@ -1,0 +1,238 @@
+"""The flow and the second stage of training, against what an invertible map and a fitted density must be."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import vae_gen
+from torch import nn
+from vae_gen.datasets import DataSet, load_idx_directory
+from vae_gen.errors import StoppedError, UsageError, VaeGenError
+from vae_gen_export.publish import export
+from vae_gen_train import prior, trainer
+from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.config import TrainConfig
+from vae_gen_train.flow import Flow
+from vae_gen_train.metrics_log import read_metrics
+from vae_gen_train.nets import VAE, Encoder
+from vae_gen_train.prior import PriorFit
+from vae_gen_train.progress import Progress
+
+from tests.train.test_trainer import CrashError, assert_same_run
+from tests.train.test_trainer import config as small_config
+
+CPU = torch.device("cpu")
+
+
+def config(**changes: object) -> TrainConfig:
+    small = {"threads": 1, "steps": 6, "prior_steps": 10, "flow_couplings": 2, "flow_width": 8, "evaluate_every": 100}
+    return small_config("mlp", **small | changes)
+
+
+@pytest.fixture
+def data(small_data: Path) -> DataSet:
+    return load_idx_directory(small_data)
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn at the end, which takes longer than the steps."""
+    monkeypatch.setattr(trainer, "draw_report", lambda *arguments: None)
+
+
+@pytest.fixture(params=[5, 2])
+def flow(request: pytest.FixtureRequest) -> Flow:
+    """A flow with an odd number of latents, and one with the fewest, far from the identity."""
+    torch.manual_seed(0)
+    flow = Flow(request.param, couplings=3, width=16).double()
+    for parameter in flow.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    flow.mean.copy_(torch.linspace(-3, 2, request.param))
+    flow.scale.copy_(torch.linspace(0.5, 2, request.param))
+    return flow
+
+
+def test_a_flow_is_inverted_exactly(flow: Flow) -> None:
+    u = torch.randn(20, flow.latent_dim, dtype=torch.float64)
+    z, log_det = flow(u)
+    back, inverse_log_det = flow.inverse(z)
+    assert (z - u).abs().mean() > 0.3
+    torch.testing.assert_close(back, u, rtol=0, atol=1e-4)  # the rotations are rounded to float32
+    torch.testing.assert_close(inverse_log_det, -log_det, rtol=0, atol=1e-4)
+
+
+def test_the_log_determinant_is_that_of_the_jacobian(flow: Flow) -> None:
+    u = torch.randn(6, flow.latent_dim, dtype=torch.float64)
+    _, log_det = flow(u)
+    for row, found in zip(u, log_det, strict=True):
+        jacobian = torch.autograd.functional.jacobian(lambda each: flow(each[None])[0][0], row)
+        assert found.item() == pytest.approx(torch.linalg.slogdet(jacobian)[1].item(), abs=1e-5)
+
+
+def test_a_density_integrates_to_one() -> None:
+    torch.manual_seed(1)
+    flow = Flow(2, couplings=2, width=8).double()
+    for parameter in flow.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    axis = torch.linspace(-12, 12, 601, dtype=torch.float64)
+    points = torch.cartesian_prod(axis, axis)
+    with torch.no_grad():
+        mass = flow.log_prob(points).exp().sum() * (axis[1] - axis[0]) ** 2
+    assert mass.item() == pytest.approx(1, abs=1e-3)
+
+
+class Two(nn.Module):
+    """Features of a picture that are its first three values."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.flatten(1)[:, :3]
+
+
+def vae_with_known_latents() -> VAE:
+    """q(z | image) has the image's first two values as means, and the third decides its variances."""
+    encoder = Encoder(Two(), 3, 2)
+    with torch.no_grad():
+        encoder.mean.weight.copy_(torch.tensor([[20.0, 0, 0], [0, 8, 0]]))
+        encoder.mean.bias.copy_(torch.tensor([-10.0, 1]))
+        encoder.log_var.weight.copy_(torch.tensor([[0.0, 0, 2], [0, 0, -2]]))
+        encoder.log_var.bias.copy_(torch.tensor([-3.0, -2]))
+    return VAE(encoder, nn.Sequential(nn.Linear(2, 6), nn.Sigmoid(), nn.Unflatten(1, (1, 2, 3))))
+
+
+def images_in_two_groups() -> np.ndarray:
+    """The first value is near 50 or near 200, in one of three and in two of three; the second follows the first."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (1500, 1, 2, 3)).astype(np.uint8)
+    group = random.random(1500) < 2 / 3
+    first = np.where(group, 200, 50) + random.integers(-8, 9, 1500)
+    images[:, 0, 0, 0] = first
+    images[:, 0, 0, 1] = np.where(group, 60, 190) + random.integers(-20, 21, 1500)
+    return images
+
+
+def test_noise_lands_where_the_latents_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prior, "BATCH", 256)
+    torch.manual_seed(0)
+    vae, images = vae_with_known_latents(), images_in_two_groups()
+    before = copy.deepcopy(vae.state_dict())
+    fit = PriorFit(vae, images, config(latent_dim=2, prior_steps=900, flow_couplings=6, flow_width=32), CPU)
+    for step in range(1, 901):
+        reading = fit.take_step(step)
+        assert (reading.discriminator is None) == (step <= 630)
+
+    assert all(torch.equal(tensor, before[name]) for name, tensor in vae.state_dict().items())
+    image = torch.from_numpy(images / np.float32(255))
+    mean, log_var = vae.encoder(image)
+    real = (mean + torch.exp(log_var / 2) * torch.randn_like(mean)).detach().double()
+    with torch.no_grad():
+        drawn = fit.averaged.flow(torch.randn(20_000, 2))[0].double()
+    assert (drawn[:, 0] > 0).double().mean().item() == pytest.approx((real[:, 0] > 0).double().mean().item(), abs=0.05)
+    for side in (-1, 1):  # each group has its own centre and spread
+        one, other = (points[points[:, 0] * side > 0] for points in (drawn, real))
+        for quantile in (0.2, 0.5, 0.8):
+            torch.testing.assert_close(one.quantile(quantile, 0), other.quantile(quantile, 0), rtol=0, atol=0.35)
+    assert (drawn[:, 0].abs() < 2.5).double().mean() < 0.05  # few lie on the bridge between them
+
+
+def test_the_composite_reconstructs_as_the_vae_does_and_knows_its_variances() -> None:
+    torch.manual_seed(0)
+    vae, images = vae_with_known_latents(), images_in_two_groups()
+    fit = PriorFit(vae, images, config(latent_dim=2), CPU)
+    for parameter in fit.averaged.flow.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    fit.fit_head()
+    network = fit.network
+    image = torch.from_numpy(images[:400] / np.float32(255))
+    with torch.no_grad():
+        mean, log_var = vae.encoder(image)
+        u, u_log_var = network.encoder(image)
+        torch.testing.assert_close(network.decoder(u), vae.decoder(mean), rtol=0, atol=1e-5)
+
+        # To first order the variance in u is that of z through the inverse's Jacobian.
+        jacobian = torch.stack(
+            [torch.autograd.functional.jacobian(lambda z: fit.averaged.flow.inverse(z[None])[0][0], m) for m in mean]
+        )
+        expected = (jacobian.square() @ log_var.exp()[:, :, None])[:, :, 0].log()
+    assert (u_log_var - expected).abs().mean() < 0.35
+    assert np.corrcoef(u_log_var[:, 0], expected[:, 0])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("crash_at", [9, 14])  # in either part of the second stage, after the save at step 8 and 12
+def test_a_prior_that_was_interrupted_goes_on_bit_for_bit(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
+) -> None:
+    settings = config(checkpoint_every=4, prior_steps=12)
+    trainer.train(data, tmp_path / "whole", settings)
+    taken = PriorFit.take_step
+
+    def crash(fit: PriorFit, step: int) -> prior.Reading:
+        if step == crash_at - settings.steps:
+            raise CrashError
+        return taken(fit, step)
+
+    monkeypatch.setattr(PriorFit, "take_step", crash)
+    with pytest.raises(CrashError):
+        trainer.train(data, tmp_path / "broken", settings)
+    monkeypatch.setattr(PriorFit, "take_step", taken)
+    assert Checkpoint.open(tmp_path / "broken").step == crash_at // 4 * 4
+    trainer.resume(data, tmp_path / "broken")
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_signal_in_the_second_stage_saves_and_stops(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    def interrupt(step: int) -> None:
+        if step == 11:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(StoppedError, match="step 12 of 16 is saved"):
+        trainer.train(data, tmp_path / "run", config(), Progress(step=interrupt))
+    assert Checkpoint.open(tmp_path / "run").step == 12
+
+
+def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path) -> None:
+    trainer.train(data, tmp_path / "run", config(log_every=2))
+    records = read_metrics(tmp_path / "run")
+    fitted = [record for record in records if record["split"] == "prior"]
+    assert [record["step"] for record in fitted] == [8, 10, 12, 14, 16]
+    assert [record["discriminator"] is None for record in fitted] == [True, True, True, False, False]
+    assert [record["step"] for record in records if record["split"] == "test"] == [6, 16]
+
+    export(tmp_path / "run", tmp_path / "bundle")
+    network = Checkpoint.open(tmp_path / "run").load_network().eval()
+    model = vae_gen.load(tmp_path / "bundle")
+    z = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = network.decoder(torch.from_numpy(z)).numpy()
+        plain = Checkpoint.open(tmp_path / "run").load_network().decoder.decoder(torch.from_numpy(z)).numpy()
+    np.testing.assert_allclose(model.decode(z), expected, rtol=0, atol=1e-6)
+    assert np.abs(expected - plain).max() > 1e-4  # the flow is in the graph
+    mean, _ = model.encode(data.test[:4] / np.float32(255))
+    statistics = model.description.latent_std
+    assert len(statistics) == 3
+    assert np.isfinite(mean).all()
+
+
+def test_what_cannot_be_is_refused(data: DataSet, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="prior-steps is -1; it must be at least 0"):
+        config(prior_steps=-1)
+    with pytest.raises(UsageError, match="latent-dim is 1; a prior is fitted to 2 latents or more"):
+        config(latent_dim=1)
+    trainer.train(data, tmp_path / "run", config())
+    with pytest.raises(UsageError, match=r"steps is 20, but the prior of .* belongs to the network after 6"):
+        trainer.resume(data, tmp_path / "run", steps=20)
+
+
+def test_a_prior_that_diverges_ends_the_run(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prior, "LIKELIHOOD_LR", math.inf)
+    with pytest.raises(VaeGenError, match="fitting the prior diverged at its step 2"):
+        trainer.train(data, tmp_path / "run", config())
+    assert Checkpoint.open(tmp_path / "run").step == 6
