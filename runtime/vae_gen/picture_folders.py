@@ -42,7 +42,7 @@ SPLIT_FOLDERS = {
 }
 ORDER = ("test", "validation", "train")  # of the splits in the cache
 LARGEST_DEFAULT = 128  # pixels a side, of an image size that nobody asked for
-DEFAULT_SIDE = 32  # where the pictures differ in size; the notebook's network has 50 million weights for it in colour
+DEFAULT_SIDE = 64  # where the pictures differ in size
 AT_ONCE = 64  # pictures that are decoded before the next are begun
 WAITING_BYTES = 1 << 26  # that their pixels may have together
 NAMED = 10  # broken pictures that a message names

@@ -14,7 +14,7 @@ import click
 from vae_gen.cli import options
 from vae_gen.errors import MissingExtraError, UsageError
 
-from vae_gen_train.config import OBJECTIVES, PRECISIONS, SCHEDULES, TrainConfig, preset_names
+from vae_gen_train.config import OBJECTIVES, PRECISIONS, SCHEDULES, TrainConfig, preset_names, suitable_preset
 
 if TYPE_CHECKING:
     from vae_gen.datasets import DataSet
@@ -31,9 +31,7 @@ CHANGEABLE = ("steps", "device", "threads")
 @click.option(
     "--preset",
     type=click.Choice(preset_names()),
-    default="notebook",
-    show_default=True,
-    help="Network and settings to begin with.",
+    help="Network and settings to begin with. Default: mlp for small pictures, as MNIST's are, else conv.",
 )
 @click.option(
     "--data",
@@ -79,7 +77,7 @@ CHANGEABLE = ("steps", "device", "threads")
 @click.option("--tensorboard", is_flag=True, help="Write the losses for TensorBoard too.")
 @options.quiet_option
 def train(
-    preset: str,
+    preset: str | None,
     data: Path | None,
     out: Path | None,
     resumed: Path | None,
@@ -123,22 +121,25 @@ def train(
     world = World.from_environment()
     quiet = quiet or not world.writes
     changes = {name: settings[name] for name in CHANGEABLE}
-    if resumed is None:
-        run, first_step = out or Path("runs") / preset, 0
-        config = TrainConfig.from_preset(preset, processes=world.size, **settings)
-    else:
-        saved = Checkpoint.open(resumed)
-        run, first_step = resumed, saved.step
-        config = dataclasses.replace(saved.config, **{name: value for name, value in changes.items() if value})
-    device = world.select_device(config.device)  # before anything is downloaded
-    record = _tensorboard(run) if tensorboard else None
+    saved = None if resumed is None else Checkpoint.open(resumed)
+
+    def configured(preset: str) -> TrainConfig:
+        if saved is None:
+            return TrainConfig.from_preset(preset, processes=world.size, **settings)
+        return dataclasses.replace(saved.config, **{name: value for name, value in changes.items() if value})
+
+    # What is wrong with the options is said before anything is downloaded or decoded.
+    device = world.select_device(configured(preset or "mlp").device)
     with world.joined(device):
         with world.first_process_first():
             images = load_data()
+        config = configured(preset or suitable_preset(images.image_shape))
+        run = resumed or out or Path("runs") / config.preset
+        record = _tensorboard(run) if tensorboard else None
         options.say(_start(images, str(data or "MNIST"), config, run, device.type, world), quiet)
         with tqdm(
             total=config.total_steps,
-            initial=first_step,
+            initial=0 if saved is None else saved.step,
             file=sys.stderr,
             unit="step",
             miniters=1,

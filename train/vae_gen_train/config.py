@@ -15,6 +15,7 @@ from vae_gen.errors import UsageError
 OBJECTIVES = ("sse", "bce", "gaussian")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("fp32", "bf16")
+DENSE_VALUES = 40 * 40  # in larger images dense layers find too little that repeats
 CHOICES = {"objective": OBJECTIVES, "lr_schedule": SCHEDULES, "precision": PRECISIONS}
 
 
@@ -100,6 +101,11 @@ class TrainConfig:
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def suitable_preset(image_shape: tuple[int, int, int]) -> str:
+    """The preset for images of that shape (channels, height, width) when nobody asked for one."""
+    return "mlp" if math.prod(image_shape) <= DENSE_VALUES else "conv"
 
 
 def preset_names() -> list[str]:

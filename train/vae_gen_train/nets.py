@@ -197,7 +197,7 @@ def conv_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
             f"images are {height}x{width}; the conv network needs at least 16x16 and multiples of {unit}, "
             f"such as --image-size {fitting}"
         )
-    filters = [min(32 << level, 256) for level in range(halvings)]
+    filters = [min(16 << level, 256) for level in range(halvings)]
     rows, columns, deepest = height // unit, width // unit, filters[-1]
 
     features = nn.Sequential()

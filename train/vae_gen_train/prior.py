@@ -27,13 +27,13 @@ from vae_gen_train.flow import Flow
 from vae_gen_train.nets import VAE, Encoder
 
 STREAM = 2  # which of a seed's random streams the prior draws from; training has 0, evaluations have 1
-BATCH = 1024  # latents a step
-LIKELIHOOD_SHARE = 0.7  # of the steps are by maximum likelihood alone
+BATCH = 512  # latents a step
+LIKELIHOOD_SHARE = 0.45  # of the steps are by maximum likelihood alone
 LIKELIHOOD_LR, ADVERSARIAL_LR, DISCRIMINATOR_LR = 2e-3, 3e-4, 6e-4
 WARMUP = 100
 LIKELIHOOD_WEIGHT = 0.1  # against a discriminator
 PENALTY, PENALTY_EVERY = 0.2, 4  # of the discriminator's gradient at real latents; steps between
-DISCRIMINATOR_WIDTH = 384
+DISCRIMINATOR_WIDTH = 256
 DECAY = 0.998  # of the averaged flow, a step
 CLIP_NORM = 5.0
 HEAD_IMAGES, HEAD_DRAWS = 10_000, 16  # that the variance of a posterior is estimated from
