@@ -7,7 +7,7 @@ from pathlib import Path
 from vae_gen.errors import BundleError
 from vae_gen.manifest import MANIFEST
 
-DEFAULT = "notebook"
+DEFAULT = "mnist"
 
 
 def shipped_folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def test_traverse_of_the_shipped_default_gives_a_moving_gif() -> None:
 
 def test_the_notebooks_own_sweep() -> None:
     z = "-1.0,1.0,0.1,0.3,-0.2,0.7,-0.5,-2.5"
-    sweep = ("--z", z, "--dim", 7, "--from", -2.4, "--to", 2.5, "--frames", 50)
+    sweep = ("--model", "notebook", "--z", z, "--dim", 7, "--from", -2.4, "--to", 2.5, "--frames", 50)
     run("traverse", *sweep, "--caption", "--out", "captioned.gif")
     run("traverse", *sweep, "--out", "plain.gif")
     assert len(frames("captioned.gif")) == len(frames("plain.gif")) == 50
@@ -257,7 +258,7 @@ def test_the_shipped_model_reconstructs_mnist(mnist: Path, capsys: pytest.Captur
     run("reconstruct", mnist / "t10k-images-idx3-ubyte.gz", "--json")
     found = json.loads(capsys.readouterr().out)
     assert len(found["pictures"]) == 10_000
-    assert found["mean_sse"] < 25  # a blank picture has 101, the mean of all digits 53
+    assert found["mean_sse"] < 6  # a blank picture has 101, the mean of all digits 53
 
 
 # models and info
@@ -265,10 +266,12 @@ def test_the_shipped_model_reconstructs_mnist(mnist: Path, capsys: pytest.Captur
 
 def test_models_lists_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
     run("models")
-    assert "notebook            8 latents  28x28x1" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert re.search(r"mnist +16 latents  28x28x1 +\d+ kB  \(default\)", listed)
+    assert "notebook            8 latents  28x28x1" in listed
     run("models", "--json")
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["default"]]
-    assert (row["name"], row["latent_dim"], row["image_shape"]) == ("notebook", 8, [1, 28, 28])
+    assert (row["name"], row["latent_dim"], row["image_shape"]) == ("mnist", 16, [1, 28, 28])
     assert (Path(row["path"]) / "decoder.onnx").stat().st_size == row["decoder_bytes"]
 
 
@@ -337,10 +340,10 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["sample", "--out", "file/below"], 1, "cannot make the directory file/below: Not a directory"),
         (["sample", "--out", "x.png"], 2, "x.png names a file"),
         (["sample", "--out", "folder", "--format", "npy"], 1, "cannot write folder: it is a directory"),
-        (["traverse", "--dim", "8"], 2, "dim is 8; the model has 8 latents, numbered 0 to 7"),
-        (["traverse", "--dim", "-1"], 2, "dim is -1; the model has 8 latents"),
+        (["traverse", "--dim", "16"], 2, "dim is 16; the model has 16 latents, numbered 0 to 15"),
+        (["traverse", "--dim", "-1"], 2, "dim is -1; the model has 16 latents"),
         (["traverse", "--out", "x.bmp"], 2, "x.bmp has no suffix of an animation"),
-        (["traverse", "--z", "1,2"], 1, "shape (1, 2); notebook needs [n, 8]"),
+        (["traverse", "--z", "1,2"], 1, "shape (1, 2); mnist needs [n, 16]"),
         (["traverse", "--invert"], 2, "--invert is for --picture"),
         (["traverse", "--seed", "1", "--z", "1"], 2, "give one of them"),
         (["traverse", "--frames", "1"], 2, "1 is not in the range 2<=x<=10000"),

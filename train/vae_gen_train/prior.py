@@ -25,6 +25,7 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.evaluation import evaluating, in_batches, seed_torch, to_float
 from vae_gen_train.flow import Flow
 from vae_gen_train.nets import VAE, Encoder
+from vae_gen_train.objective import VARIANCE_FLOOR
 
 STREAM = 2  # which of a seed's random streams the prior draws from; training has 0, evaluations have 1
 BATCH = 512  # latents a step
@@ -36,7 +37,8 @@ PENALTY, PENALTY_EVERY = 0.2, 4  # of the discriminator's gradient at real laten
 DISCRIMINATOR_WIDTH = 256
 DECAY = 0.998  # of the averaged flow, a step
 CLIP_NORM = 5.0
-HEAD_IMAGES, HEAD_DRAWS = 10_000, 16  # that the variance of a posterior is estimated from
+HEAD_DECODINGS, HEAD_FEWEST = 100_000, 500  # pairs of images decoded to find the posteriors' variances; images at least
+HEAD_STEP = 0.1  # of u, between which the decoder's slope is taken
 HEAD_RIDGE = 1e-3
 
 
@@ -147,26 +149,29 @@ class PriorFit(nn.Module):
     def fit_head(self) -> None:
         """Give the averaged prior the variances of its posteriors: a linear function of the encoder's features.
 
-        The logarithm of E (u - mean)^2, u the flow's inverse of draws from the VAE's posterior, is what minimises the
-        KL divergence from these draws to a Gaussian about the mean. Least squares in float64, with a small ridge.
+        A Gaussian with independent latents has the largest ELBO where its precisions are the diagonal of the true
+        posterior's, to second order: 1 + |d image / d u_i|^2 / sigma^2, with the decoder's calibrated variance
+        sigma^2 (Laplace's method; Bishop 2006, sections 4.4 and 10.1.2). The slopes are differences over
+        2 HEAD_STEP; the logarithms are fitted by least squares in float64, with a small ridge.
         """
-        vae, flow = self._vae[0], self.averaged.flow
-        count = min(HEAD_IMAGES, len(self._images))
+        network = self.network
+        count = min(len(self._images), max(HEAD_FEWEST, HEAD_DECODINGS // self.config.latent_dim))
         chosen = self._images[np.arange(count) * len(self._images) // count]
-        seed_torch(self.config.seed, STREAM, self.config.prior_steps + 1)
-        rows, targets = [], []
-        with evaluating(vae):
+        rows, slopes, error = [], [], 0.0
+        with evaluating(network):
             for part in in_batches(chosen):
-                features = vae.encoder.features(to_float(part, self.device))
-                mean, deviation = vae.encoder.mean(features), torch.exp(0.5 * vae.encoder.log_var(features))
-                centre, _ = flow.inverse(mean)
-                square = torch.zeros_like(centre)
-                for _ in range(HEAD_DRAWS):
-                    u, _ = flow.inverse(mean + deviation * torch.randn_like(mean))
-                    square += (u - centre).square()
+                image = to_float(part, self.device)
+                features = network.encoder.features(image)
+                u, _ = network.encoder(image)
+                error += (network.decoder(u) - image).square().double().sum().item()
+                steps = HEAD_STEP * torch.eye(u.shape[1], device=self.device)
+                pairs = ((network.decoder(u + step), network.decoder(u - step)) for step in steps)
+                squares = [((one - other) / (2 * HEAD_STEP)).square().flatten(1).sum(1) for one, other in pairs]
                 rows.append(features.double())
-                targets.append((square / HEAD_DRAWS).clamp(min=1e-12).log().double())
-        features, target = torch.cat(rows), torch.cat(targets)
+                slopes.append(torch.stack(squares, 1).double())
+        features = torch.cat(rows)
+        variance = max(error / chosen.size, VARIANCE_FLOOR)
+        target = -torch.log1p(torch.cat(slopes) / variance)
         middle, aim = features.mean(0), target.mean(0)
         features = features - middle
         gram = features.T @ features
