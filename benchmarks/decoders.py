@@ -14,17 +14,23 @@ import time
 from pathlib import Path
 
 import numpy as np
-from vae_gen.graph import Graph
+import onnxruntime
 from vae_gen.manifest import DECODER
 
-SECONDS = 0.5  # a round of one graph
+SECONDS = 0.5  # a round of one session
 ROWS = (64, 512, 2048)
 
 
-def images_per_second(graph: Graph, z: np.ndarray) -> float:
+def open_decoder(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def images_per_second(session: onnxruntime.InferenceSession, z: np.ndarray) -> float:
     started, done = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < SECONDS:
-        graph.run(z)
+        session.run(None, {"z": z})
         done += len(z)
     return done / elapsed
 
@@ -37,16 +43,16 @@ def main() -> None:
     arguments = parser.parse_args()
 
     random = np.random.default_rng(0)
-    graphs, latents = {}, {}
+    sessions, latents = {}, {}
     for bundle in arguments.bundles:
         for rows in ROWS:
-            graph = Graph(bundle / DECODER, arguments.threads, rows_per_run=rows)
-            graphs[bundle, rows] = graph
-            latents[bundle, rows] = random.standard_normal((rows, *graph.input_shape), np.float32)
-    rates: dict[tuple[Path, int], list[float]] = {key: [] for key in graphs}
+            session = open_decoder(bundle / DECODER, arguments.threads)
+            sessions[bundle, rows] = session
+            latents[bundle, rows] = random.standard_normal((rows, session.get_inputs()[0].shape[1]), np.float32)
+    rates: dict[tuple[Path, int], list[float]] = {key: [] for key in sessions}
     for number in range(arguments.rounds + 1):
-        for key, graph in graphs.items():
-            rate = images_per_second(graph, latents[key])
+        for key, session in sessions.items():
+            rate = images_per_second(session, latents[key])
             if number:  # the first round warms up
                 rates[key].append(rate)
     medians = {key: statistics.median(found) for key, found in rates.items()}

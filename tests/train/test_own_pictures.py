@@ -107,7 +107,7 @@ def test_from_a_folder_to_images_of_one_s_own(
     run, bundle = str(tmp_path / "run"), str(tmp_path / "bundle")
     small = ["--steps", "3", "--threads", "1", "--batch-size", "16"]
     options = ["--image-size", "12x16", "--channels", "3", "--invert"]
-    assert main(["train", "--data", str(patches), *options, "--out", run, *small]) == 0
+    assert main(["train", "--preset", "notebook", "--data", str(patches), *options, "--out", run, *small]) == 0
     said = capsys.readouterr().err
     assert "150 pictures as 12x16, colour: 126 to train with, 12 for validation, 12 for testing" in said
     assert Checkpoint.open(Path(run)).image_shape == (3, 12, 16)
@@ -138,10 +138,10 @@ def test_a_run_whose_pictures_have_changed_says_what_differs(
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "broken.png").write_text("no")
     small = ["--steps", "2", "--threads", "1", "--quiet"]
-    assert main(["train", "--data", str(folder), "--out", run, *small]) == 1
+    assert main(["train", "--preset", "notebook", "--data", str(folder), "--out", run, *small]) == 1
     assert "broken.png: no picture that Pillow knows" in capsys.readouterr().err
     assert not Path(run).exists()
-    assert main(["train", "--data", str(folder), "--out", run, "--skip-bad", *small]) == 0
+    assert main(["train", "--preset", "notebook", "--data", str(folder), "--out", run, "--skip-bad", *small]) == 0
     assert main(["train", "--resume", run, "--steps", "3", "--quiet"]) == 0  # --skip-bad is remembered too
 
     for path in sorted(folder.iterdir())[:12]:
@@ -183,7 +183,10 @@ def test_options_that_cannot_be_are_refused(
     status: int,
     message: str,
 ) -> None:
-    assert main(["train", "--data", str(digit_folder), "--out", str(tmp_path / "run"), *options]) == status
+    assert (
+        main(["train", "--preset", "notebook", "--data", str(digit_folder), "--out", str(tmp_path / "run"), *options])
+        == status
+    )
     said = capsys.readouterr().err
     assert message in said
     assert "Traceback" not in said

@@ -11,6 +11,7 @@ import pytest
 import torch
 import vae_gen
 from torch import nn
+from vae_gen.cli import main
 from vae_gen.datasets import DataSet, load_idx_directory
 from vae_gen.errors import StoppedError, UsageError, VaeGenError
 from vae_gen_export.publish import export
@@ -23,6 +24,7 @@ from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.prior import PriorFit
 from vae_gen_train.progress import Progress
 
+from tests.train.test_distributed import MINUTES, two_processes
 from tests.train.test_trainer import CrashError, assert_same_run
 from tests.train.test_trainer import config as small_config
 
@@ -222,6 +224,32 @@ def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path
     statistics = model.description.latent_std
     assert len(statistics) == 3
     assert np.isfinite(mean).all()
+
+
+def test_without_a_preset_the_pictures_decide(small_data: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "colour.npy", np.random.default_rng(0).integers(0, 256, (40, 3, 32, 32)).astype(np.uint8))
+    small = ["--steps", "2", "--prior-steps", "3", "--flow-couplings", "1", "--flow-width", "4", "--quiet"]
+    for name, source in (("mlp", small_data), ("conv", tmp_path / "colour.npy")):
+        run = tmp_path / name
+        assert main(["train", "--data", str(source), "--out", str(run), *small]) == 0
+        found = Checkpoint.open(run)
+        assert (found.step, found.config.preset, found.config.objective) == (5, name, "gaussian")
+        assert (found.config.flow_couplings, found.config.flow_width) == (1, 4)
+        flow = found.load_network().decoder.flow
+        assert [len(flow.couplings), flow.couplings[0].network[0].out_features] == [1, 4]
+        assert main(["export", str(run), "--out", str(tmp_path / f"{name}-bundle"), "--quiet"]) == 0
+    assert main(["train", "--resume", str(run), "--prior-steps", "9"]) == 2
+
+
+def test_two_processes_leave_the_prior_to_the_first(small_data: Path, tmp_path: Path) -> None:
+    options = ["--preset", "mlp", "--data", str(small_data), "--latent-dim", "3", "--batch-size", "16", "--steps", "3"]
+    options += ["--prior-steps", "6", "--flow-couplings", "1", "--flow-width", "4", "--quiet"]
+    with two_processes(*options, "--out", str(tmp_path / "two")) as process:
+        process.communicate(timeout=MINUTES)
+    assert process.returncode == 0
+    assert main(["train", *options, "--threads", "1", "--out", str(tmp_path / "one")]) == 0
+    two, one = (Checkpoint.open(tmp_path / name).load_network().state_dict() for name in ("two", "one"))
+    assert max((two[name] - one[name]).abs().max().item() for name in one) < 2e-3
 
 
 def test_what_cannot_be_is_refused(data: DataSet, tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_every_option_reaches_the_run(small_data: Path, tmp_path: Path, capsys: 
     assert main(["train", "--resume", run, "--data", str(small_data), "--lr", "0.1"]) == 2
     assert "--lr cannot be given with --resume" in capsys.readouterr().err
     assert main(["train", "--preset", "huge"]) == 2
-    assert main(["train", "--data", str(tmp_path), "--out", str(tmp_path / "no")]) == 1
+    assert main(["train", "--preset", "notebook", "--data", str(tmp_path), "--out", str(tmp_path / "no")]) == 1
     assert not (tmp_path / "no").exists()
 
 
@@ -352,7 +352,7 @@ def test_a_process_that_was_killed_goes_on_in_another(small_data: Path, tmp_path
 def test_a_signal_saves_and_stops(small_data: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     options = ["--data", str(small_data), "--out", str(run), "--steps", "1000000", "--batch-size", "4"]
-    command = [sys.executable, "-m", "vae_gen", "train", *options]
+    command = [sys.executable, "-m", "vae_gen", "train", "--preset", "notebook", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not (run / "checkpoint.safetensors").exists():
