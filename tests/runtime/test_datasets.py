@@ -232,8 +232,8 @@ def test_a_lone_folder_called_train_is_a_folder_like_others(folder: Path) -> Non
     [
         ([(28, 20)] * 5, (28, 20), ""),
         ([(28, 20)] * 3 + [(40, 50)] * 2, (28, 20), "3 of 5 pictures have one size"),
-        ([(3000, 4000)] * 5, (32, 32), "the pictures are large (3000x4000)"),
-        ([(3000, 4000), (4000, 3000), (90, 100)], (32, 32), "the pictures differ in size (3 sizes)"),
+        ([(3000, 4000)] * 5, (64, 64), "the pictures are large (3000x4000)"),
+        ([(3000, 4000), (4000, 3000), (90, 100)], (64, 64), "the pictures differ in size (3 sizes)"),
         ([(30, 31), (21, 40), (25, 22)], (16, 16), "the pictures differ in size (3 sizes)"),
         ([(10, 11), (12, 40)], (12, 12), "the pictures differ in size (2 sizes)"),
         ([(3, 5), (4, 3)], (3, 3), "the pictures differ in size (2 sizes)"),

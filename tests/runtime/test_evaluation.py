@@ -220,9 +220,9 @@ def test_json_has_everything_and_a_seed_gives_it_again(digits: str, capsys: pyte
 
 
 def test_the_table_shows_the_same_figures(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "--data", digits, "--seed", "3", "--json"]) == 0
+    assert main(["evaluate", "notebook", "--data", digits, "--seed", "3", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert main(["evaluate", "--data", digits, "--seed", "3"]) == 0
+    assert main(["evaluate", "notebook", "--data", digits, "--seed", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "notebook on 25 test images, seed 3; pixels in [0, 1]"
     table = {line[:26].strip(): line[26:].split() for line in lines[1:] if line.startswith("  ")}

@@ -98,13 +98,13 @@ def test_a_closed_pipe_ends_the_command_quietly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
 def test_closed_standard_streams_are_survived(tmp_path: Path, closed: str) -> None:
-    command = f"{sys.executable} -m vae_gen decode --z 0,0,0,0,0,0,0,0 --out out {closed}"
+    command = f"{sys.executable} -m vae_gen decode --model notebook --z 0,0,0,0,0,0,0,0 --out out {closed}"
     subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=60)
     assert (tmp_path / "out/000000000.png").exists()
 
 
 def test_a_pipe_is_a_file_to_read(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m vae_gen decode --z <(echo 0,0,0,0,0,0,0,0) --out out -q"
+    command = f"{sys.executable} -m vae_gen decode --model notebook --z <(echo 0,0,0,0,0,0,0,0) --out out -q"
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=60)
     command = f"{sys.executable} -m vae_gen encode <(cat out/000000000.png) | {sys.executable} -m vae_gen decode --z -"
     subprocess.run(["bash", "-c", f"{command} --out again -q"], cwd=tmp_path, check=True, timeout=60)

@@ -95,7 +95,7 @@ def test_digits_are_learned(digits: np.ndarray, digit_folder: Path, tmp_path: Pa
 
 def test_colour_patches_are_learned(patches: Path, tmp_path: Path) -> None:
     data = load_data_set(patches)
-    assert data.image_shape == (3, 32, 32)
+    assert data.image_shape == (3, 64, 64)
     assert (len(data.train), len(data.validation)) == (126, 12)
     losses = train(load_data_set(patches, DataOptions(image_size=(16, 20))), tmp_path / "run")
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])

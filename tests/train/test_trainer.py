@@ -293,7 +293,7 @@ def test_what_cannot_go_on_is_refused(data: DataSet, small_data: Path, tmp_path:
 def test_settings_that_cannot_work_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         config(**changes)
-    with pytest.raises(UsageError, match="unknown preset 'huge'; known: notebook, notebook-relu"):
+    with pytest.raises(UsageError, match="unknown preset 'huge'; known: conv, mlp, notebook, notebook-relu"):
         TrainConfig.from_preset("huge")
 
 
