@@ -63,7 +63,7 @@ def draw_report(run: Path, vae: VAE, config: TrainConfig, latent_kl: Sequence[fl
     height, width = sweep.shape[2:]
     factor = viewing_factor(height, width)
 
-    _draw_loss_curve(run)
+    _draw_loss_curve(run, config.steps)
     columns, rows = (min(10, fitting(size)) for size in (width, height))
     sheet = grid(_decode(vae, draws[: columns * rows], device), columns)
     save_png(enlarge(sheet, max(1, VIEW // max(sheet.shape[1:]))), run / "samples.png")
@@ -95,12 +95,19 @@ def _decode(vae: VAE, z: Latents, device: torch.device) -> ByteImages:
         )
 
 
-def _draw_loss_curve(run: Path) -> None:
-    records = read_metrics(run)
+def _draw_loss_curve(run: Path, steps: int) -> None:
+    """The losses over the VAE's `steps`, and beside them those of the prior after it."""
+    everything = read_metrics(run)
+    records = [record for record in everything if record["step"] <= steps]
     if not records:
         return
     figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.add_subplot()
+    fitted = [record for record in everything if record["split"] == "prior"]
+    axes, *others = figure.subplots(1, 2, width_ratios=(2, 1)) if fitted else [figure.add_subplot()]
+    for prior_axes in others:
+        prior_axes.plot([record["step"] for record in fitted], [record["nll"] for record in fitted], linewidth=0.8)
+        prior_axes.set(xlabel="step", title="its prior: -log p(z), nats")
+        prior_axes.grid(alpha=0.3)
     for name, color in (("total", "C0"), ("reconstruction", "C1"), ("kl", "C2")):
         for split, style in (("train", {"alpha": 0.35, "linewidth": 0.8}), ("validation", {"marker": "."})):
             points = [(record["step"], record[name]) for record in records if record["split"] == split]
