@@ -50,7 +50,7 @@ def _read_file(path: Path) -> npt.NDArray[np.float64]:
         with path.open("rb") as file:
             latents = np.lib.format.read_array(file, allow_pickle=False)
     else:
-        return _parse_lines(path.read_text("utf-8"), str(path))
+        return _parse_lines(path.read_text("utf-8-sig"), str(path))
     if latents.ndim != 2 or latents.dtype.kind not in "iuf" or not latents.size:
         shape = list(latents.shape)
         raise DataError(f"{path} holds {latents.dtype} numbers of shape {shape}; latents are floats [n, latent_dim]")

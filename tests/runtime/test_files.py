@@ -160,6 +160,8 @@ def test_latents_survive_every_kind_of_file(tmp_path: Path) -> None:
     assert to_csv(np.array([[0.1, -2]], np.float32)) == "0.1,-2.0\n"
     np.testing.assert_array_equal(read_latents(str(tmp_path / "z.npz"), stdin=None), mean)
     np.testing.assert_array_equal(read_latents("-1.0,2,0.5", stdin=None), np.array([[-1, 2, 0.5]], np.float32))
+    (tmp_path / "spreadsheet.csv").write_bytes(b"\xef\xbb\xbf0.5,-1\r\n")  # as spreadsheets save UTF-8
+    np.testing.assert_array_equal(read_latents(str(tmp_path / "spreadsheet.csv"), stdin=None), [[0.5, -1]])
     long = ",".join(["-0.12345678"] * 100)  # longer than a file's name may be
     np.testing.assert_array_equal(read_latents(long, stdin=None), np.full((1, 100), -0.12345678))
 

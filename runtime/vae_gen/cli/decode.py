@@ -32,7 +32,7 @@ def decode(
     """Turn latents into images.
 
     \b
-    vae-gen decode --z "-1.0,1.0,0.1,0.3,-0.2,0.7,-0.5,-2.5" --out digit/
+    vae-gen decode --model notebook --z "-1.0,1.0,0.1,0.3,-0.2,0.7,-0.5,-2.5" --out digit/
     vae-gen encode digit.png | vae-gen decode --z - --out again/
     """
     from vae_gen.generate import chunks, generate
