@@ -62,8 +62,7 @@ CHANGEABLE = ("steps", "device", "threads")
 @click.option(
     "--prior-steps",
     type=int,
-    help="Further steps, after --steps, that fit a flow to the latents, so that samples are as good as "
-    "reconstructions; 0: none.",
+    help="Further steps, after --steps: they fit a flow to the latents, so that noise decodes well. 0: none.",
 )
 @click.option("--flow-couplings", type=int, help="How many layers that flow has.")
 @click.option("--flow-width", type=int, help="How wide the networks in its layers are.")
