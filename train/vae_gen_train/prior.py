@@ -37,7 +37,8 @@ PENALTY, PENALTY_EVERY = 0.2, 4  # of the discriminator's gradient at real laten
 DISCRIMINATOR_WIDTH = 256
 DECAY = 0.998  # of the averaged flow, a step
 CLIP_NORM = 5.0
-HEAD_DECODINGS, HEAD_FEWEST = 100_000, 500  # pairs of images decoded to find the posteriors' variances; images at least
+HEAD_VALUES = 100_000 * 784  # of pairs of pixels decoded to find the posteriors' variances, about: some seconds
+HEAD_FEWEST = 256  # images, at least, that they are found from
 HEAD_STEP = 0.1  # of u, between which the decoder's slope is taken
 HEAD_RIDGE = 1e-3
 
@@ -75,6 +76,8 @@ class Prior(nn.Module):
         super().__init__()
         self.flow = Flow(config.latent_dim, config.flow_couplings, config.flow_width)
         self.log_var = nn.Linear(features, config.latent_dim)
+        nn.init.zeros_(self.log_var.weight)  # until it is fitted, a posterior is as wide as the prior
+        nn.init.zeros_(self.log_var.bias)
 
     def around(self, vae: VAE) -> VAE:
         """`vae` with latents that are standard normal; the parts are shared, not copied."""
@@ -155,7 +158,8 @@ class PriorFit(nn.Module):
         2 HEAD_STEP; the logarithms are fitted by least squares in float64, with a small ridge.
         """
         network = self.network
-        count = min(len(self._images), max(HEAD_FEWEST, HEAD_DECODINGS // self.config.latent_dim))
+        values = self._images[0].size
+        count = min(len(self._images), max(HEAD_FEWEST, HEAD_VALUES // (self.config.latent_dim * values)))
         chosen = self._images[np.arange(count) * len(self._images) // count]
         rows, slopes, error = [], [], 0.0
         with evaluating(network):

@@ -218,7 +218,8 @@ class _Run:
                     seconds = round(time.monotonic() - started, 3)
                     log.add_record({"step": step, "split": "prior", **dataclasses.asdict(reading), "seconds": seconds})
                 if last or stopping or step % config.checkpoint_every == 0:
-                    fit.fit_head()
+                    if last or stopping:  # it takes a while, and nothing before depends on it
+                        fit.fit_head()
                     if last:
                         self._evaluate(step, log)
                     log.flush()
