@@ -353,7 +353,11 @@ def test_a_signal_saves_and_stops(small_data: Path, tmp_path: Path, number: sign
     run = tmp_path / "run"
     options = ["--data", str(small_data), "--out", str(run), "--steps", "1000000", "--batch-size", "4"]
     command = [sys.executable, "-m", "vae_gen", "train", "--preset", "notebook", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+
+    def heed() -> None:
+        signal.signal(number, signal.SIG_DFL)  # under nohup the tests themselves ignore one of them
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         deadline = time.monotonic() + 60
         while not (run / "checkpoint.safetensors").exists():
             assert time.monotonic() < deadline
