@@ -352,12 +352,10 @@ def test_a_process_that_was_killed_goes_on_in_another(small_data: Path, tmp_path
 def test_a_signal_saves_and_stops(small_data: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     options = ["--data", str(small_data), "--out", str(run), "--steps", "1000000", "--batch-size", "4"]
-    command = [sys.executable, "-m", "vae_gen", "train", "--preset", "notebook", *options]
-
-    def heed() -> None:
-        signal.signal(number, signal.SIG_DFL)  # under nohup the tests themselves ignore one of them
-
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
+    # Under nohup the tests themselves ignore one of the signals, and so would the process.
+    heed = f"import signal, sys; signal.signal({int(number)}, signal.SIG_DFL); from vae_gen.cli import main; "
+    command = [sys.executable, "-c", heed + "sys.exit(main(sys.argv[1:]))", "train", "--preset", "notebook", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not (run / "checkpoint.safetensors").exists():
             assert time.monotonic() < deadline
