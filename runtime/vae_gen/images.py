@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FloatImages = npt.NDArray[np.float32]
 ByteImages = npt.NDArray[np.uint8]
@@ -27,6 +30,8 @@ def to_float(images: ByteImages) -> FloatImages:
 
 def to_pillow(image: ByteImages) -> Image.Image:
     """One image [C, H, W], C = 1, 3 or 4, as Pillow has it: L, RGB or RGBA."""
+    from PIL import Image
+
     return Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1)))
 
 
