@@ -199,13 +199,27 @@ def test_what_another_process_wrote_is_seen(s3: fsspec.AbstractFileSystem) -> No
     assert read(store, "a") == b"22"
 
 
+def test_a_file_that_vanishes_while_it_is_read_is_named(s3: fsspec.AbstractFileSystem) -> None:
+    store = open_store("s3://bucket/prefix")
+    write(store, "a", b"1")
+    with pytest.raises(DataError, match=r"^cannot read s3://bucket/prefix/a: "), store.open("a") as file:  # noqa: PT012
+        s3.call_s3("delete_object", Bucket="bucket", Key="prefix/a")
+        file.read()
+
+
+def test_an_object_store_has_nothing_to_sweep(s3: fsspec.AbstractFileSystem) -> None:
+    s3.pipe("bucket/.a.1-2.partial", b"not of a store")
+    open_store("s3://bucket").sweep(["a"])
+    assert s3.find("bucket") == ["bucket/.a.1-2.partial"]
+
+
 def test_a_folder_in_the_way_is_named() -> None:
     root = f"memory://{uuid.uuid4().hex}"
     store = open_store(root)
     write(store, "folder/x", b"1")
     with pytest.raises(OutputError, match=f"^cannot write {root}/folder: it is a folder$"):
         write(store, "folder", b"2")
-    with pytest.raises(OutputError, match=f"^cannot write {root}/folder/x/y: "):
+    with pytest.raises(OutputError, match=f"^cannot write {root}/folder/x/y: a file is in the way$"):
         write(store, "folder/x/y", b"2")
     assert store.names("folder") == ["x"]
 

@@ -147,6 +147,15 @@ def test_a_short_write_is_gone_on_with(store: LocalStore, monkeypatch: pytest.Mo
     assert files(store) == {"a/x": b"0123456789", "a/empty": b""}
 
 
+def test_no_descriptor_stays_open(store: LocalStore) -> None:
+    before = len(list(Path("/dev/fd").iterdir()))
+    for name in ("a", "a", ""):
+        with store.create_folder(name) as folder:
+            for number in range(10):
+                folder.write(str(number), b"1")
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
 def test_a_name_twice_in_a_folder_is_refused(store: LocalStore) -> None:
     with pytest.raises(OutputError, match=f"^cannot write {store.root}/a/x: File exists$"):  # noqa: PT012, SIM117
         with store.create_folder("a") as folder:
@@ -195,21 +204,22 @@ def test_what_is_in_the_way_is_named(store: LocalStore) -> None:
 
 
 def test_what_killed_processes_left_is_swept_by_name(store: LocalStore) -> None:
-    long = "n" * 220
-    names = ["a", "a.1-2.partial", "ab", "deep/a", "deep/b", "part", "", long + "1", long + "2"]
+    long, longest = "n" * 100, "o" * 250
+    names = ["a", "a.1-2.partial", "ab", "deep/a", "deep/b", "part", ""]
+    names += [long + "1", long + "2", longest + "1", longest + "2"]
     subprocess.run([sys.executable, "-c", DIES_WITHIN_ITS_BLOCKS, store.root, *names], check=True)
 
     def left() -> list[str]:
         return sorted(path.name[1:].rsplit(".", 2)[0][:12] for path in Path(store.root).rglob("*.partial"))
 
-    everything = ["a", "a", "a.1-2.partial"[:12], "ab", "b", "images", "n" * 12, "n" * 12, "part"]
+    everything = ["a", "a", "a.1-2.partia", "ab", "b", "images", "n" * 12, "n" * 12, "o" * 12, "o" * 12, "part"]
     assert left() == everything
     assert store.names() == ["deep"]
     store.sweep(["a", "deep/b", "missing/c"])
-    assert left() == ["a", "a.1-2.partia", "ab", "images", "n" * 12, "n" * 12, "part"]
+    assert left() == ["a", "a.1-2.partia", "ab", "images", "n" * 12, "n" * 12, "o" * 12, "o" * 12, "part"]
     assert [path.name[:3] for path in (Path(store.root) / "deep").iterdir()] == [".a."]
-    store.sweep(["", long + "1"])
-    assert left() == ["a", "a.1-2.partia", "ab", "n" * 12, "part"]
+    store.sweep(["", long + "1", longest + "1"])
+    assert left() == ["a", "a.1-2.partia", "ab", "n" * 12, "o" * 12, "part"]
     store.sweep(names)
     assert left() == []
 

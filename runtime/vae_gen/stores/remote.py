@@ -20,6 +20,13 @@ PATTERN = "*?["  # fsspec takes a path with one of these for a pattern
 BATCH_FILES = 64
 BATCH_BYTES = 16 * 2**20
 READ_BYTES = 2**20
+CAUSES: dict[type[Exception], str] = {
+    FileExistsError: "a file is in the way",
+    FileNotFoundError: "no such file",
+    IsADirectoryError: "it is a folder",
+    NotADirectoryError: "a file is in the way",
+    PermissionError: "permission denied",
+}
 
 
 @contextmanager
@@ -30,10 +37,10 @@ def _as(kind: type[VaeGenError], what: str) -> Iterator[None]:
     except VaeGenError:
         raise
     except Exception as error:
-        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        if isinstance(error, FileNotFoundError) and (not cause or "/" in cause.split(" ")[0]):
-            cause = "no such file"  # some give the path and nothing else
-        raise kind(f"{what}: {' '.join(cause.split()) or type(error).__name__}") from error
+        cause = " ".join(str(getattr(error, "strerror", None) or error).split())
+        if " " not in cause:  # nothing, or the path
+            cause = CAUSES.get(type(error), f"{type(error).__name__} {cause}".strip())
+        raise kind(f"{what}: {cause}") from error
 
 
 class _Upload(io.RawIOBase):
@@ -190,7 +197,7 @@ class RemoteStore:
             except (FileNotFoundError, NotADirectoryError):
                 return []
         start = target.rstrip("/") + "/"
-        found = {path.rstrip("/")[len(start) :] for path in there if path.startswith(start)}
+        found = {path.rstrip("/")[len(start) :] for path in there}
         return sorted(name for name in found if name and not PARTIAL.fullmatch(name))
 
     def is_folder(self, name: str) -> bool:
