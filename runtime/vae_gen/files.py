@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vae_gen.errors import OutputError
 
-_numbers = itertools.count()  # so that no two files of this process share a temporary name
+PARTIAL = re.compile(r"\.(.+)\.\d+-\d+\.partial", re.DOTALL)  # group 1: what `partial_label` says
+LONGEST_LABEL = 200  # bytes; with the numbers it stays below the 255 that a file's name may have
+
+# So that no two temporary names are alike: not in this process, and not in two containers that share a disk and,
+# each within its own, a process number.
+_numbers = itertools.count(secrets.randbits(32))
+
+
+def partial_label(name: str) -> str:
+    """What stands for the file `name` in its temporary names; differs for different names."""
+    if len(os.fsencode(name)) <= LONGEST_LABEL:
+        return name
+    return f"{name[:32]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
+def partial_name(name: str) -> str:
+    """A temporary name, hidden and never given before, for what will be `name` in the same folder."""
+    return f".{partial_label(name)}.{os.getpid()}-{next(_numbers)}.partial"
 
 
 @contextmanager
@@ -28,7 +48,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             raise OutputError(f"cannot write {path}: it is a device or a pipe; give the name of a regular file")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    partial = target.with_name(f".{target.name[:32]}.{os.getpid()}-{next(_numbers)}.partial")
+    partial = target.with_name(partial_name(target.name))
     try:
         yield partial
         partial.replace(target)

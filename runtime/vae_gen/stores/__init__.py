@@ -1,0 +1,75 @@
+"""Where results go by name: a local directory, or any URL that fsspec knows.
+
+store = open_store("s3://bucket/prefix")
+with store.create("000012.npy") as file:
+    file.write(content)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol
+
+from vae_gen.stores.local import LocalStore
+
+LOCAL_SCHEMES = ("file", "local")
+
+
+class Folder(Protocol):
+    def write(self, name: str, content: bytes) -> None:
+        """Make the file `name`, without "/", in this folder. Raises OutputError."""
+
+
+class Store(Protocol):
+    """A place for named results. What is written appears under its name whole, or not at all.
+
+    "/" in a name separates folders, which are made as needed. Whatever a store cannot write or remove is an
+    OutputError, whatever it cannot read a DataError; other exceptions pass through the blocks as they are.
+    """
+
+    def create(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """A file to write front to back; it takes its name when the block ends, unless by an exception."""
+
+    def create_folder(self, name: str) -> AbstractContextManager[Folder]:
+        """A folder for many small files, which may be published one by one or together; "" is the top itself.
+
+        If the block ends by an exception, a local folder does not appear, and a remote one has some of its files.
+        A local folder that is there is replaced; a remote one, and the top, keep what is not written again.
+        """
+
+    def open(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """The file `name` to read; seekable."""
+
+    def names(self, folder: str = "") -> list[str]:
+        """The sorted names of files and folders directly in `folder`; none where there is nothing."""
+
+    def is_folder(self, name: str) -> bool: ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all in it; nothing if it is not there."""
+
+    def sweep(self, names: Iterable[str]) -> None:
+        """Remove what killed processes left unpublished of these names.
+
+        Nothing may be writing them: what a living process has not published yet looks the same.
+        """
+
+    def path(self, name: str) -> str:
+        """What messages call `name`."""
+
+
+def open_store(out: str) -> Store:
+    """The store at `out`: a directory, or a URL (s3://bucket/prefix, gs://, memory://, file://).
+
+    Nothing is made or asked for yet. Stores are picklable.
+    Raises UsageError for a URL that fsspec does not know, MissingExtraError where its packages are not installed.
+    """
+    scheme, separator, path = out.partition("://")
+    if not separator:
+        return LocalStore(out)
+    if scheme in LOCAL_SCHEMES:  # fsspec's own stages in the folder for temporary files, perhaps on another disk
+        return LocalStore(path)
+    from vae_gen.stores.remote import RemoteStore
+
+    return RemoteStore(out)

@@ -1,0 +1,185 @@
+"""Results in a local directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from vae_gen.errors import DataError, OutputError
+from vae_gen.files import PARTIAL, partial_label, partial_name, whole_file
+
+TOP = "images"  # what the top is called in temporary names
+NEW_FILE = os.O_CREAT | os.O_WRONLY | os.O_EXCL | getattr(os, "O_BINARY", 0)
+RELATIVE = {os.open, os.rename} <= os.supports_dir_fd  # not on Windows
+NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
+
+
+class LocalFolder:
+    """Files made in the directory `stage`; messages call it `target`."""
+
+    def __init__(self, stage: Path, target: Path) -> None:
+        self._target = str(target)
+        # Names relative to an open directory spare the kernel the way to it.
+        self._directory = os.open(stage, os.O_RDONLY) if RELATIVE else None
+        self._prefix = "" if RELATIVE else f"{stage}{os.sep}"
+
+    def write(self, name: str, content: bytes) -> None:
+        try:
+            file = os.open(self._prefix + name, NEW_FILE, 0o666, dir_fd=self._directory)
+            try:
+                written = os.write(file, content)
+                while written < len(content):
+                    written += os.write(file, memoryview(content)[written:])
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise OutputError(f"cannot write {self._target}{os.sep}{name}: {error.strerror or error}") from error
+
+    def move_files(self, stage: Path) -> None:
+        """Move each file from the stage to the target, which is there."""
+        target = os.open(self._target, os.O_RDONLY) if RELATIVE else None
+        prefix = "" if RELATIVE else f"{self._target}{os.sep}"
+        try:
+            for name in sorted(os.listdir(stage)):  # noqa: PTH208
+                os.replace(self._prefix + name, prefix + name, src_dir_fd=self._directory, dst_dir_fd=target)
+        finally:
+            if target is not None:
+                os.close(target)
+
+    def close(self) -> None:
+        if self._directory is not None:
+            os.close(self._directory)
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """Results in the directory `root`, which is made when the first is written. See Store.
+
+    Each is written beside its place, under a hidden name that ends in .partial, and renamed.
+    """
+
+    root: str
+
+    def path(self, name: str) -> str:
+        return str(Path(self.root, name))
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[BinaryIO]:
+        path = Path(self.root, name)
+        self._make(path.parent, name)
+        with whole_file(path) as partial, partial.open("xb") as file:
+            yield file
+
+    @contextmanager
+    def create_folder(self, name: str) -> Iterator[LocalFolder]:
+        target = Path(self.root, name)
+        self._make(target.parent if name else target, name)
+        if not target.is_dir() and os.path.lexists(target):
+            raise OutputError(f"cannot write {target}: it is a file, not a folder")
+        stage = target.with_name(partial_name(target.name)) if name else target / partial_name(TOP)
+        folder = None
+        try:
+            stage.mkdir()
+            folder = LocalFolder(stage, target)
+            yield folder
+            if name:
+                _replace_folder(stage, target)
+            else:
+                folder.move_files(stage)
+        except OSError as error:
+            raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+        finally:
+            if folder is not None:
+                folder.close()
+            shutil.rmtree(stage, ignore_errors=True)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        try:
+            with Path(self.root, name).open("rb") as file:
+                yield file
+        except OSError as error:
+            raise DataError(f"cannot read {self.path(name)}: {error.strerror or error}") from error
+
+    def names(self, folder: str = "") -> list[str]:
+        try:
+            there = os.listdir(Path(self.root, folder))  # noqa: PTH208
+        except NOTHING_THERE:
+            return []
+        except OSError as error:
+            raise DataError(f"cannot read {self.path(folder)}: {error.strerror or error}") from error
+        return sorted(name for name in there if not PARTIAL.fullmatch(name))
+
+    def is_folder(self, name: str) -> bool:
+        return Path(self.root, name).is_dir()
+
+    def remove(self, name: str) -> None:
+        target = Path(self.root, name)
+        try:
+            if not target.is_dir() or target.is_symlink():
+                target.unlink()
+            elif name:
+                _remove_folder(target)
+            else:
+                shutil.rmtree(target)
+        except NOTHING_THERE:
+            pass
+        except OSError as error:
+            raise OutputError(f"cannot remove {target}: {error.strerror or error}") from error
+
+    def sweep(self, names: Iterable[str]) -> None:
+        labels = defaultdict(set)
+        for name in names:
+            path = Path(self.root, name)
+            labels[path.parent if name else path].add(partial_label(path.name) if name else TOP)
+        for folder, ours in labels.items():
+            try:
+                for entry in list(folder.iterdir()):
+                    match = PARTIAL.fullmatch(entry.name)
+                    if match and match[1] in ours:
+                        _discard(entry)
+            except NOTHING_THERE:
+                pass
+            except OSError as error:
+                raise OutputError(f"cannot clear {folder}: {error.strerror or error}") from error
+
+    def _make(self, folder: Path, name: str) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            for above in (folder, *folder.parents):
+                if not above.is_dir() and os.path.lexists(above):
+                    raise OutputError(f"cannot write {self.path(name)}: {above} is a file, not a folder") from error
+            raise OutputError(f"cannot write {self.path(name)}: {error.strerror or error}") from error
+
+
+def _replace_folder(stage: Path, target: Path) -> None:
+    while True:  # another process may publish the same name between the two renames
+        try:
+            stage.rename(target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        with suppress(FileNotFoundError):
+            _remove_folder(target)
+
+
+def _remove_folder(target: Path) -> None:
+    # Out of sight first, so that nobody sees half of it.
+    aside = target.rename(target.with_name(partial_name(target.name)))
+    shutil.rmtree(aside)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
