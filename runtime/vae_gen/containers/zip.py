@@ -54,14 +54,24 @@ class ZipContainer:
 
 
 def read_zip(file: BinaryIO, source: str) -> Iterator[Chunk]:
-    """The images in a zip archive of PNG files that are named by their indices. Raises DataError."""
+    """The images in a zip archive of PNG files, named by their indices and with nothing between them.
+
+    Raises DataError.
+    """
     with cannot_read(source), zipfile.ZipFile(file) as archive:
         yield from in_chunks(_pictures(archive, source), source)
 
 
 def _pictures(archive: zipfile.ZipFile, source: str) -> Iterator[tuple[int, ByteImages]]:
+    end = 0
     for member in archive.infolist():
         index, suffix = index_and_suffix(member.filename, source)
         if suffix != "png":
             raise DataError(f"{source} holds {member.filename}, which is no picture")
+        if member.header_offset != end:
+            raise DataError(f"{source} holds something before {member.filename} that its directory does not list")
         yield index, decode_png(archive.read(member), member.filename, source)
+        end += records.LOCAL.size + len(member.filename) + member.compress_size
+    # A damaged directory can hide its last entries from zipfile, which does not count them.
+    if archive.start_dir != end:
+        raise DataError(f"{source} holds something after its pictures that its directory does not list")
