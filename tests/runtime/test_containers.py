@@ -27,7 +27,7 @@ from vae_gen.png import PngEncoder
 FORMATS = ("npy", "npz", "tar", "zip", "idx")
 ARRAYS = ("npy", "npz", "idx")
 PICTURES = ("tar", "zip")
-PROVENANCE = {"Model": "tïny", "Seed": 7, "Temperature": 0.5}
+PROVENANCE = {"Model": "Tïny", "Seed": 7, "Temperature": 0.5}
 SHAPES = [(1, 5, 4), (3, 5, 4), (4, 2, 7)]
 
 
@@ -106,11 +106,13 @@ def independently(format: str, content: bytes) -> np.ndarray:
 
 
 class FakeEncoder:
+    content = b"picture"
+
     def __init__(self, *_args: object) -> None:
         pass
 
     def encode(self, images: np.ndarray, indices: Sequence[int] | None = None) -> list[bytes]:
-        return [b"picture"] * len(images)
+        return [self.content] * len(images)
 
 
 @pytest.fixture
@@ -207,7 +209,7 @@ def test_a_tar_is_that_of_python_s_tarfile() -> None:
     reference = io.BytesIO()
     with tarfile.open(fileobj=reference, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, index, picture in zip(NAMES, INDICES, pictures, strict=True):
-            line = f'{{"index": {index}, "model": "t\\u00efny", "seed": 7, "temperature": 0.5}}\n'
+            line = f'{{"index": {index}, "model": "T\\u00efny", "seed": 7, "temperature": 0.5}}\n'
             for suffix, content in (("png", picture), ("json", line.encode())):
                 member = tarfile.TarInfo(f"{name}.{suffix}")
                 member.size = len(content)
@@ -246,11 +248,18 @@ def test_a_tar_header_s_fields_are_those_of_ustar(fake_encoder: None) -> None:
     }
 
 
-@pytest.mark.parametrize("count", [8, 9, 10])  # 9 pictures and the end fill 10,240 bytes exactly
-def test_a_tar_s_end_is_padded_to_whole_records(fake_encoder: None, count: int) -> None:
+# Of 2 blocks, 9 pictures and the end fill 10,240 bytes exactly; of 3 blocks, 13 pictures leave room for half the end.
+@pytest.mark.parametrize(
+    ("blocks", "count", "size"), [(2, 8, 10240), (2, 9, 10240), (2, 10, 20480), (3, 13, 30720), (3, 20, 40960)]
+)
+def test_a_tar_s_end_is_padded_to_whole_records(
+    fake_encoder: None, monkeypatch: pytest.MonkeyPatch, blocks: int, count: int, size: int
+) -> None:
+    monkeypatch.setattr(FakeEncoder, "content", b"x" * (512 * (blocks - 1)))
     content = written("tar", pixels(count))
-    assert len(content) == (10240 if count < 10 else 20480)
-    assert not any(content[count * 1024 :])
+    assert len(content) == size
+    assert content[: count * blocks * 512].endswith(b"x")
+    assert not any(content[count * blocks * 512 :])
 
 
 @pytest.mark.parametrize("format", PICTURES)
@@ -460,7 +469,7 @@ def test_a_truncated_file_is_an_error_wherever_it_ends(format: str) -> None:
 
 @pytest.mark.parametrize("format", ["npz", "tar", "zip"])
 def test_no_damaged_byte_changes_what_is_read(format: str) -> None:
-    images = pixels(2)
+    images = pixels(2, (1, 17, 23)) // 64  # of well compressed pictures, Pillow itself overlooks some damage
     content = written(format, images, [5, 6], PROVENANCE)
     found = 0
     for position in range(len(content.rstrip(b"\0"))):
@@ -530,6 +539,12 @@ FOREIGN = {
     "tar of folders": ("tar", tar_of(("000000001.png", b""), kind=tarfile.DIRTYPE), "which is no regular file"),
     "tar of anything else": ("tar", b"hello" * 1000, "truncated or damaged"),
     "tar of no pictures": ("tar", tar_of(("000000001.png", b"x")), "a damaged picture, 000000001.png"),
+    "tar with a wrong checksum": (
+        "tar",
+        tar_of(("000000001.png", png_of("L")[:-16] + bytes(4) + png_of("L")[-12:])),  # of the last chunk but one
+        "000000001.png: a chunk's checksum is wrong",
+    ),
+    "tar cut off": ("tar", tar_of(("000000001.png", png_of("L")))[:600], "truncated: it ends in 000000001.png"),
     "tar of palettes": ("tar", tar_of(("000000001.png", png_of("P"))), "with pixels of mode P"),
     "tar of many shapes": (
         "tar",

@@ -66,7 +66,7 @@ def decode_png(content: bytes, name: str, source: str) -> ByteImages:
 
 
 def _check_sums(content: bytes) -> None:
-    # Pillow does so in verify() only, which takes a third of a small picture's time.
+    # Without this, Pillow makes wrong pixels of some damaged data; its own verify() is seven times as slow.
     start = len(PNG_SIGNATURE)
     while start < len(content):
         (size,) = struct.unpack_from(">I", content, start)

@@ -112,11 +112,11 @@ def _members(file: BinaryIO, source: str) -> Iterator[tuple[str, bytes]]:
             raise DataError(f"{source} is truncated or damaged: {error}") from error
         if not member.isreg() or member.size < 0:
             raise DataError(f"{source} holds {member.name!r}, which is no regular file")
-        content = read_up_to(file, member.size)
-        padding = -member.size % BLOCK
-        if len(content) < member.size or len(read_up_to(file, padding)) < padding:
+        padded = member.size + -member.size % BLOCK
+        content = read_up_to(file, padded)
+        if len(content) < padded:
             raise DataError(f"{source} is truncated: it ends in {member.name}")
-        yield member.name, content
+        yield member.name, content[: member.size]
     if read_up_to(file, BLOCK) != bytes(BLOCK):
         raise DataError(f"{source} is truncated or damaged: two blocks of zeros must end it")
     while rest := file.read(RECORD):
