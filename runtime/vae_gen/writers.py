@@ -14,13 +14,12 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from vae_gen.defaults import FORMATS
+from vae_gen.defaults import FORMATS, INDEX_DIGITS
 from vae_gen.errors import OutputError, UsageError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.images import ByteImages
 from vae_gen.png import encode_png
 
-INDEX_DIGITS = 9  # a billion images
 NUMBERED = re.compile(rf"\d{{{INDEX_DIGITS},}}\.png")
 # Names that promise a file; nobody wants a folder that is called so.
 FILE_SUFFIXES = {".gif", ".jpeg", ".jpg", ".npy", ".npz", ".png", ".tar", ".webp", ".zip"}

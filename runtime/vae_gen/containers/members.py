@@ -1,0 +1,120 @@
+"""What the formats share: pictures named by their indices, and reading with bounded memory."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from vae_gen.defaults import INDEX_DIGITS
+from vae_gen.errors import DataError
+from vae_gen.images import ByteImages, ImageShape
+from vae_gen.png import PngEncoder
+
+Chunk = tuple[list[int] | None, ByteImages]  # indices, where there are any; uint8 [n, C, H, W]
+
+MOST_AT_ONCE = 1024  # images
+BYTES_AT_ONCE = 1 << 26
+PIECE = 1 << 20  # bytes
+NAME = re.compile(rf"([0-9]{{{INDEX_DIGITS},}})\.(json|png)")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MODES = ("L", "LA", "RGB", "RGBA")
+
+
+class PictureMembers:
+    """Images -> PNG files and the digits that name them."""
+
+    def __init__(self, image_shape: ImageShape, provenance: Mapping[str, str | int | float] | None) -> None:
+        texts = None if provenance is None else {keyword: str(value) for keyword, value in provenance.items()}
+        self._encoder = PngEncoder(image_shape, texts)
+        self._has_texts = texts is not None
+
+    def encode(self, images: ByteImages, indices: Sequence[int]) -> Iterator[tuple[bytes, bytes]]:
+        """For each image [C, H, W] of uint8 [n, C, H, W], its name without a suffix and its PNG file's content."""
+        contents = self._encoder.encode(images, indices if self._has_texts else None)
+        digits = [b"%0*d" % (INDEX_DIGITS, index) for index in indices]
+        return zip(digits, contents, strict=True)
+
+
+def index_and_suffix(name: str, source: str) -> tuple[int, str]:
+    """000000123.png -> 123 and png. Raises DataError for names of another kind."""
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise DataError(f"{source} holds {name!r}; pictures are named by their index, like 000000123.png")
+    return int(match[1]), match[2]
+
+
+def decode_png(content: bytes, name: str, source: str) -> ByteImages:
+    """The content of a PNG file -> uint8 [C, H, W], C = 1 ... 4. Raises DataError."""
+    try:
+        _check_sums(content)
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            mode = picture.mode
+            pixels = np.asarray(picture)
+    except Exception as error:  # what a decoder raises on damaged input can be anything
+        raise DataError(f"{source} holds a damaged picture, {name}: {error}") from error
+    if mode not in MODES:
+        raise DataError(f"{source} holds {name} with pixels of mode {mode}; images are {', '.join(MODES)}")
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
+def _check_sums(content: bytes) -> None:
+    # Without this, Pillow makes wrong pixels of some damaged data; its own verify() is seven times as slow.
+    start = len(PNG_SIGNATURE)
+    while start < len(content):
+        (size,) = struct.unpack_from(">I", content, start)
+        end = start + 8 + size
+        if zlib.crc32(content[start + 4 : end]) != int.from_bytes(content[end : end + 4]):
+            raise ValueError("a chunk's checksum is wrong")
+        start = end + 4
+
+
+def in_chunks(pictures: Iterable[tuple[int, ByteImages]], source: str) -> Iterator[Chunk]:
+    """Indices and images [C, H, W] of one shape -> chunks. Raises DataError for an image of another shape."""
+    indices: list[int] = []
+    images: list[ByteImages] = []
+    shape = None
+    for index, image in pictures:
+        if image.shape != (shape := shape or image.shape):
+            raise DataError(
+                f"{source} holds images of several shapes: {shape} and, with the index {index}, {image.shape}"
+            )
+        indices.append(index)
+        images.append(image)
+        if len(images) == images_at_once(image.size):
+            yield indices, np.stack(images)
+            indices, images = [], []
+    if images:
+        yield indices, np.stack(images)
+
+
+def images_at_once(image_size: int) -> int:
+    """How many images of so many bytes make a chunk."""
+    return max(1, min(MOST_AT_ONCE, BYTES_AT_ONCE // image_size))
+
+
+def read_up_to(file: IO[bytes], size: int) -> bytes:
+    """The next `size` bytes, or those that are left; memory is taken only for what is there."""
+    pieces = []
+    while size and (piece := file.read(min(size, PIECE))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+@contextmanager
+def cannot_read(source: str) -> Iterator[None]:
+    """Whatever a damaged file makes of a library, it becomes a DataError that names `source`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"cannot read {source}: {str(error) or type(error).__name__}") from error
