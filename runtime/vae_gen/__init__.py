@@ -10,15 +10,15 @@ images = model.decode(mean)
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from vae_gen.version import __version__
 
 if TYPE_CHECKING:
     from vae_gen.errors import VaeGenError as VaeGenError
     from vae_gen.model import Model as Model
     from vae_gen.model import load as load
-
-    __version__: str
 
 __all__ = ["Model", "VaeGenError", "__version__", "load"]
 
@@ -27,8 +27,6 @@ _HOMES = {"Model": "vae_gen.model", "load": "vae_gen.model", "VaeGenError": "vae
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: numpy and onnxruntime cost a fifth of a second that --help need not pay.
-    if name == "__version__":
-        return metadata.version("vae-gen")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """What the command line shows and the library uses; nothing heavy is imported for it."""
 
-BATCH_SIZE = 1024  # images held in memory at a time
-FORMATS = ("png", "npy")
-INDEX_DIGITS = 9  # at least, in the names of pictures: a billion images
+INDEX_DIGITS = 9  # a billion images
+SUFFIXES = {"npy": ".npy", "npz": ".npz", "tar": ".tar", "zip": ".zip", "idx": ".idx"}  # of one file of many images
+FORMATS = ("png", *SUFFIXES)
 MAX_TEMPERATURE = 100
-SUFFIXES = {"npy": ".npy", "npz": ".npz", "tar": ".tar", "zip": ".zip", "idx": ".idx"}  # of files of many images

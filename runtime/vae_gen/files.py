@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ LONGEST_LABEL = 200  # bytes; with the numbers it stays below the 255 that a fil
 
 # So that no two temporary names are alike: not in this process, and not in two containers that share a disk and,
 # each within its own, a process number.
-_numbers = itertools.count(secrets.randbits(32))
+_numbers = itertools.count(int.from_bytes(os.urandom(4)))
 
 
 def partial_label(name: str) -> str:

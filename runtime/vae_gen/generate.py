@@ -1,55 +1,212 @@
-"""The batch generator: draw -> decode -> write, in chunks of constant size."""
+"""The batch generator: draw -> decode -> encode -> write. One part of a run is its unit of work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_gen.defaults import BATCH_SIZE
-from vae_gen.errors import UsageError
-from vae_gen.images import to_uint8
-from vae_gen.latents import Latents, check_range, draw
+from vae_gen.bundles import find
+from vae_gen.defaults import INDEX_DIGITS
+from vae_gen.errors import BundleError
+from vae_gen.images import ByteImages, ImageShape
+from vae_gen.indices import Indices
+from vae_gen.latents import Latents, draw
 from vae_gen.model import Model
-from vae_gen.writers import Writer
+from vae_gen.parts import Part
+from vae_gen.png import PngEncoder
+from vae_gen.runs import Provenance, Run
+from vae_gen.stores import Folder, Store, open_store
+
+if TYPE_CHECKING:
+    from vae_gen.containers import Container
+
+MAX_BATCH = 1024  # images
+BATCH_BYTES = 2**20
+STATE = ".vae-gen"  # the folder in --out that a run keeps while it is unfinished
+
+Batch = tuple[Indices, Latents, ByteImages]
+Record = dict[str, Any]  # what a manifest says of one part
+Progress = Callable[[int], None]
 
 
-def drawn(
-    latent_dim: int, *, seed: int, start: int, count: int, batch_size: int = BATCH_SIZE, temperature: float = 1.0
-) -> Iterator[Latents]:
-    """The latents of images start ... start + count - 1 of `seed`, in chunks of `batch_size`.
+def make_part(
+    run: Run, out: str, part: Part, threads: int = 1, batch_size: int | None = None, progress: Progress | None = None
+) -> Record:
+    """Make one part of a run and publish it in the store `out`; returns what the manifest says of it.
 
-    Raises UsageError, before anything is drawn, if a value is out of range.
+    All that it needs is in its arguments, so any concurrent.futures.Executor can run it, twice if need be: the
+    bytes are the same. `progress` is called after every batch with its number of images.
+    Raises OutputError if the part cannot be written, BundleError if the model is not the run's.
     """
-    if count < 1:
-        raise UsageError(f"n is {count}; it must be at least 1")
-    check_range(seed, start, count)
-    end = start + count
-    return (
-        draw(seed, first, min(batch_size, end - first), latent_dim) * np.float32(temperature)
-        for first in range(start, end, batch_size)
-    )
+    model = open_model(run.model)
+    if model.decoder_sha256 != run.decoder_sha256:
+        raise BundleError(
+            f"{run.model} is another model than the run began with: its decoder's SHA-256 is "
+            f"{model.decoder_sha256}, not {run.decoder_sha256}"
+        )
+    store = open_store(out)
+
+    def drawn(indices: Indices) -> Latents:
+        return draw_each(run.seed, indices, model.latent_dim, run.temperature)
+
+    batches = decode_each(model, drawn, part.indices, batch_size, threads)
+    latents = part.latents_name if run.latents else None
+    record = write_part(store, part, run.format, run.image_shape, run.provenance, batches, latents, progress)
+    if not run.file:
+        with store.create(state_name(part)) as file:
+            file.write(json.dumps(record).encode())
+    return record
 
 
-def chunks(z: Latents, batch_size: int = BATCH_SIZE) -> Iterator[Latents]:
-    """Given latents [n, latent_dim] in chunks of `batch_size`."""
-    return (z[first : first + batch_size] for first in range(0, len(z), batch_size))
+def state_name(part: Part) -> str:
+    """The file that says that a part of an unfinished run is complete."""
+    return f"{STATE}/{part.number:06d}.json"
 
 
-def generate(
+@lru_cache(maxsize=1)
+def open_model(model: str) -> Model:
+    """The model with a decoder that runs on one thread: several batches at a time make use of the others."""
+    return Model(find(model), threads=1)
+
+
+def draw_each(seed: int, indices: Indices, latent_dim: int, temperature: float = 1.0) -> Latents:
+    """The latents of these images of a seed, times `temperature`: float32 [n, latent_dim]."""
+    pieces = [draw(seed, each.start, len(each), latent_dim) for each in indices.ranges]
+    return np.concatenate(pieces) * np.float32(temperature)
+
+
+def decode_each(
     model: Model,
-    latents: Iterable[Latents],
-    writer: Writer,
-    start: int = 0,
-    progress: Callable[[int], None] = lambda done: None,
-) -> None:
-    """Decode chunks of latents and write the images, with indices from `start` on.
+    latents_of: Callable[[Indices], Latents],
+    indices: Indices,
+    batch_size: int | None = None,
+    threads: int = 1,
+) -> Iterator[Batch]:
+    """Indices, latents and images in batches of `batch_size`, in order, made by `threads` threads.
 
-    `progress` is called after every chunk with the number of images it had.
-    Raises OutputError if they cannot be written, DataError if the latents do not fit the model.
+    Without `batch_size` a batch is some megabyte of images.
     """
-    first = start
-    for z in latents:
-        writer.write(first, to_uint8(model.decode(z)))
-        first += len(z)
-        progress(len(z))
+
+    def make(piece: Indices) -> Batch:
+        z = latents_of(piece)
+        return piece, z, model.decode_bytes(z)
+
+    size = batch_size or min(MAX_BATCH, max(1, BATCH_BYTES // math.prod(model.image_shape)))
+    if indices.count < size * threads:  # a few images are shared among the threads too
+        size = min(size, model.rows_per_run * math.ceil(indices.count / model.rows_per_run / threads))
+    pieces = indices.batches(size)
+    return map(make, pieces) if threads == 1 or indices.count <= size else _ahead(make, pieces, threads)
+
+
+def _ahead(make: Callable[[Indices], Batch], pieces: Iterator[Indices], threads: int) -> Iterator[Batch]:
+    """What `make` makes of each piece, in order, by as many threads as are not busy with what comes after it.
+
+    While whoever asks is busy with a batch, one thread less makes the next ones; while it waits, all do.
+    """
+    queue: deque[Future[Batch]] = deque()
+
+    def keep_busy(number: int) -> None:
+        idle = number - sum(not future.done() for future in queue)
+        room = threads + 1 - len(queue)  # what is made and not yet asked for is kept in memory
+        queue.extend(pool.submit(make, piece) for piece in islice(pieces, max(0, min(idle, room))))
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            keep_busy(threads)
+            while queue:
+                if not queue[0].done():
+                    keep_busy(threads)
+                batch = queue.popleft().result()
+                keep_busy(max(1, threads - 1))
+                yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def write_part(
+    store: Store,
+    part: Part,
+    format: str,
+    image_shape: ImageShape,
+    provenance: Provenance | None,
+    batches: Iterable[Batch],
+    latents_name: str | None = None,
+    progress: Progress | None = None,
+) -> Record:
+    """Write the images of one part, and their latents if there is a name for them; returns the part's record.
+
+    Raises OutputError if they cannot be written; nothing is left of the part then.
+    """
+    pixels, values = hashlib.sha256(), hashlib.sha256()
+    with ExitStack() as stack:
+        z_file = stack.enter_context(store.create(latents_name)) if latents_name else None
+        images_file = stack.enter_context(_open_part(store, part, format, image_shape, provenance))
+        for number, (indices, z, images) in enumerate(batches):
+            if z_file:
+                if number == 0:
+                    shape = (part.indices.count, z.shape[1])
+                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(z_file, header)
+                content = z.astype("<f4", copy=False).tobytes()
+                values.update(content)
+                z_file.write(content)
+            images_file.write(images, list(indices))
+            pixels.update(images.data)
+            if progress:
+                progress(indices.count)
+    record = {
+        "name": part.name or ".",
+        "images": part.indices.count,
+        "indices": str(part.indices),
+        "pixels_sha256": pixels.hexdigest(),
+    }
+    if latents_name:
+        record |= {"latents": latents_name, "latents_sha256": values.hexdigest()}
+    return record
+
+
+@contextmanager
+def _open_part(
+    store: Store, part: Part, format: str, image_shape: ImageShape, provenance: Provenance | None
+) -> Iterator[Container]:
+    if format == "png":
+        with store.create_folder(part.name, part.stem) as folder:
+            yield PngFolder(folder, image_shape, provenance)
+        return
+    from vae_gen.containers import open_container  # its formats take as long to import as a hundred images to make
+
+    with store.create(part.name) as file:
+        container = open_container(format, file, part.indices.count, image_shape, provenance)
+        yield container
+        container.close()
+
+
+class PngFolder:
+    """One PNG file an image, named by its index: 000000123.png."""
+
+    def __init__(self, folder: Folder, image_shape: ImageShape, provenance: Provenance | None) -> None:
+        self._folder = folder
+        self._numbered = provenance is not None
+        self._encoder = PngEncoder(image_shape, {key: str(value) for key, value in (provenance or {}).items()})
+
+    def write(self, images: ByteImages, indices: Sequence[int]) -> None:
+        files = self._encoder.encode(images, indices if self._numbered else None)
+        for index, content in zip(indices, files, strict=True):
+            self._folder.write(picture_name(index), content)
+
+    def close(self) -> None:
+        pass
+
+
+def picture_name(index: int) -> str:
+    return f"{index:0{INDEX_DIGITS}d}.png"

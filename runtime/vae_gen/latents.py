@@ -14,7 +14,7 @@ tests/runtime/test_latents.py does the same in plain Python integers and pins kn
 from __future__ import annotations
 
 import math
-import secrets
+import os
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ MAX_INDEX = 2**63 - 1
 
 def fresh_seed() -> int:
     """A seed that nobody chose; short enough to be typed again."""
-    return secrets.randbelow(2**32)
+    return int.from_bytes(os.urandom(4))
 
 
 def check_range(seed: int, start: int, count: int) -> None:

@@ -13,9 +13,9 @@ from vae_gen.cpus import usable_cpus
 from vae_gen.defaults import MAX_TEMPERATURE
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.graph import Graph
-from vae_gen.images import FloatImages
+from vae_gen.images import ByteImages, FloatImages, to_uint8
 from vae_gen.latents import Latents, draw
-from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest
+from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 
 
 def load(model: str | Path, threads: int | None = None) -> Model:
@@ -46,6 +46,16 @@ class Model:
             raise BundleError(f"{path / DECODER} and {path / MANIFEST} do not describe the same model")
 
     @property
+    def rows_per_run(self) -> int:
+        """How many latents are decoded at once; fewer take as long."""
+        return self._decoder.rows_per_run
+
+    @cached_property
+    def decoder_sha256(self) -> str:
+        """The hash of the decoder's file."""
+        return self.manifest.sha256[DECODER] if self.manifest else sha256_of(self._decoder.path)
+
+    @property
     def name(self) -> str:
         return self.description.name
 
@@ -65,6 +75,14 @@ class Model:
         decoder fails.
         """
         (images,) = self._decoder.run(self.check_latents(z))
+        return images
+
+    def decode_bytes(self, z: npt.ArrayLike) -> ByteImages:
+        """What `decode` makes, as uint8 [n, C, H, W]: clipped, times 255, rounded half up. Raises as `decode` does."""
+        latents = self.check_latents(z)
+        images = np.empty((len(latents), *self.image_shape), np.uint8)
+        for first, (part,) in self._decoder.runs(latents):  # converted while they are in the processor's cache
+            images[first : first + len(part)] = to_uint8(part)
         return images
 
     def encode(self, images: npt.ArrayLike) -> tuple[Latents, Latents]:

@@ -11,7 +11,6 @@ from vae_gen.cpus import usable_cpus
 from vae_gen.errors import DataError, OutputError, UsageError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.latent_files import read_latents, to_csv, write_latents
-from vae_gen.writers import format_of, open_writer
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -59,91 +58,12 @@ def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "through the link"
 
 
-def test_a_folder_that_got_nothing_is_not_left_behind(tmp_path: Path) -> None:
-    def fail(out: Path) -> None:
-        with open_writer(out, "png", 1, (1, 2, 2), overwrite=True):
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail(tmp_path / "new")
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old/notes.txt").touch()
-    with pytest.raises(RuntimeError):
-        fail(tmp_path / "old")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["notes.txt", "old"]
-
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 5, 4), np.uint8)
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_png_folder_holds_the_pixels_by_index(tmp_path: Path, channels: int) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (3, channels, 5, 4), np.uint8)
-    with open_writer(tmp_path / "out", "png", 3, (channels, 5, 4)) as writer:
-        writer.write(7, images[:2])
-        writer.write(9, images[2:])
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["000000007.png", "000000008.png", "000000009.png"]
-    for name, image in zip(names, images, strict=True):
-        with Image.open(tmp_path / "out" / name) as picture:
-            np.testing.assert_array_equal(np.atleast_3d(np.asarray(picture)), image.transpose(1, 2, 0))
-
-
-def test_an_npy_file_is_streamed_and_read_back(tmp_path: Path) -> None:
-    with open_writer(tmp_path / "a.npy", "npy", 5, (3, 5, 4)) as writer:
-        writer.write(0, IMAGES[:2])
-        assert not (tmp_path / "a.npy").exists()
-        writer.write(2, IMAGES[2:])
-    found = np.load(tmp_path / "a.npy")
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, IMAGES)
-
-
-def test_an_npy_file_that_failed_leaves_nothing(tmp_path: Path) -> None:
-    def write_and_fail() -> None:
-        with open_writer(tmp_path / "a.npy", "npy", 5, (3, 5, 4)) as writer:
-            writer.write(0, IMAGES[:2])
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_and_fail()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("format", "name"), [("png", "out"), ("npy", "a.npy")])
-def test_what_is_there_is_kept_unless_asked(tmp_path: Path, format: str, name: str) -> None:
-    def write(level: int, overwrite: bool) -> None:
-        with open_writer(tmp_path / name, format, 1, (1, 2, 2), overwrite) as writer:
-            writer.write(0, np.full((1, 1, 2, 2), level, np.uint8))
-
-    write(1, overwrite=False)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(OutputError, match=r"(already holds something|is there already); .*--overwrite"):
-        write(2, overwrite=False)
-    assert {path: path.read_bytes() for path in before} == before
-    write(2, overwrite=True)
-    assert all(path.read_bytes() != content for path, content in before.items())
-
-
-def test_an_npy_file_that_is_not_full_is_not_published(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="was to hold 5 images and got 2"):  # noqa: SIM117
-        with open_writer(tmp_path / "a.npy", "npy", 5, (3, 5, 4)) as writer:
-            writer.write(0, IMAGES[:2])
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_files_with_long_names_alike_do_not_meet(tmp_path: Path) -> None:
     with whole_file(tmp_path / f"{'a' * 50}-1") as one, whole_file(tmp_path / f"{'a' * 50}-2") as other:
         assert one != other
         one.write_text("1")
         other.write_text("2")
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["1", "2"]
-
-
-def test_the_format_follows_the_name() -> None:
-    assert [format_of(Path(name)) for name in ("a.npy", "A.NPY", "out", "run.1/x")] == ["npy", "npy", "png", "png"]
-    with pytest.raises(UsageError, match="names a file"), open_writer(Path("a.png"), "png", 1, (1, 2, 2)):
-        pass
 
 
 def test_latents_survive_every_kind_of_file(tmp_path: Path) -> None:
@@ -229,6 +149,9 @@ def test_a_caption_is_never_cut_off() -> None:
     strip = np.asarray(small)[: small.height - 28]
     assert (strip[:, [0, -1]] == 255).all()
     assert large.width == 224
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 5, 4), np.uint8)
 
 
 @pytest.mark.parametrize(("fps", "milliseconds"), [(50, 20), (30, 30), (24, 40), (10, 100)])

@@ -9,7 +9,7 @@ import pytest
 import vae_gen
 from vae_gen.bundles import shipped
 from vae_gen.errors import BundleError, DataError, UsageError, VaeGenError
-from vae_gen.graph import ROWS_PER_RUN
+from vae_gen.graph import MAX_ROWS
 from vae_gen.latents import draw
 from vae_gen.model import Model, load
 
@@ -28,7 +28,7 @@ def edit(manifest: Path, **changes: object) -> None:
     manifest.write_text(json.dumps(values | changes))
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, ROWS_PER_RUN, 2 * ROWS_PER_RUN + 1])
+@pytest.mark.parametrize("count", [0, 1, 3, MAX_ROWS, 2 * MAX_ROWS + 1])
 def test_decode_and_encode_compute_what_the_graphs_say(tiny: Path, count: int) -> None:
     model = load(tiny)
     z = np.random.default_rng(0).standard_normal((count, 3)).astype(np.float32)
@@ -102,7 +102,7 @@ def test_a_decoder_whose_output_is_not_finite_is_refused() -> None:
 
 
 def test_a_graph_that_makes_other_rows_than_it_declares_is_refused() -> None:
-    with pytest.raises(BundleError, match=r"makes arrays of shape \[\(32, 1, 4, 4\)\] where it declares"):
+    with pytest.raises(BundleError, match=r"makes arrays of shape \[\(64, 1, 4, 4\)\] where it declares"):
         load(MODELS / "foreign/other-rows.onnx").decode(np.zeros((3, 4)))
 
 

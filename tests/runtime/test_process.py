@@ -126,7 +126,7 @@ def test_a_progress_bar_is_for_terminals_only(tmp_path: Path, options: list[str]
         while part := os.read(reader, 4096):
             text += part
     os.close(reader)
-    assert (b"3000/3000" in text) == shown
+    assert (b"3000/3000" in text) == (b" images/s, 0:00:0" in text) == shown
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
@@ -141,7 +141,7 @@ def test_a_signal_leaves_no_partial_file(tmp_path: Path, number: signal.Signals,
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == status
-    assert ("Interrupted" in errors) == (number == signal.SIGINT)
+    assert ("Stopped: nothing is kept of an unfinished file" in errors) == (number == signal.SIGINT)
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
 

@@ -188,10 +188,10 @@ def test_what_is_in_the_way_is_named(store: LocalStore) -> None:
     write(store, "file", b"1")
     write(store, "folder/x", b"1")
     top = store.root
-    with pytest.raises(OutputError, match=f"^cannot write {top}/file: it is a file, not a folder"):  # noqa: SIM117
+    with pytest.raises(OutputError, match=f"^cannot write to {top}/file: it is a file; give the name of a folder"):  # noqa: SIM117
         with store.create_folder("file"):
             pass
-    with pytest.raises(OutputError, match=f"^cannot write {top}/file/a/b: {top}/file is a file, not a folder"):
+    with pytest.raises(OutputError, match=f"^cannot write to {top}/file/a: {top}/file is a file; give the name of"):
         write(store, "file/a/b", b"2")
     with pytest.raises(OutputError, match=f"^cannot write {top}/folder: it is a directory"):
         write(store, "folder", b"2")

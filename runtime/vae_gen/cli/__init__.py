@@ -7,16 +7,18 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import import_module, metadata
+from importlib import import_module
 
 import click
 
 from vae_gen.errors import StoppedError, VaeGenError
+from vae_gen.version import __version__
 
 # The commands by name, in the order of the help page. train and export live in packages that this one never
 # imports, so they are named here as text, as a plugin is.
 COMMANDS = {
     "sample": "vae_gen.cli.sample:sample",
+    "verify": "vae_gen.cli.verify:verify",
     "decode": "vae_gen.cli.decode:decode",
     "encode": "vae_gen.cli.encode:encode",
     "traverse": "vae_gen.cli.traverse:traverse",
@@ -24,6 +26,7 @@ COMMANDS = {
     "evaluate": "vae_gen.cli.evaluate:evaluate",
     "models": "vae_gen.cli.models:models",
     "info": "vae_gen.cli.info:info",
+    "bench": "vae_gen.cli.bench:bench",
     "train": "vae_gen_train.cli:train",
     "export": "vae_gen_export.cli:export",
 }
@@ -45,7 +48,7 @@ class LazyGroup(click.Group):
 
 def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        click.echo(f"vae-gen {metadata.version('vae-gen')}")
+        click.echo(f"vae-gen {__version__}")
         ctx.exit()
 
 

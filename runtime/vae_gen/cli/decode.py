@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from vae_gen.cli import options
+from vae_gen.errors import OutputError
 
 
 @click.command()
 @click.option("--z", required=True, help="Numbers between commas, a .npy or .csv file, or - for lines on stdin.")
-@options.out_option("out", "A folder, or a file that ends in .npy.")
+@options.destination_option
 @options.model_option
 @options.format_option
 @options.batch_size_option
@@ -21,10 +21,10 @@ from vae_gen.cli import options
 @options.quiet_option
 def decode(
     z: str,
-    out: Path,
+    out: str,
     model: str,
     format: str | None,
-    batch_size: int,
+    batch_size: int | None,
     threads: int | None,
     overwrite: bool,
     quiet: bool,
@@ -35,16 +35,35 @@ def decode(
     vae-gen decode --model notebook --z "-1.0,1.0,0.1,0.3,-0.2,0.7,-0.5,-2.5" --out digit/
     vae-gen encode digit.png | vae-gen decode --z - --out again/
     """
-    from vae_gen.generate import chunks, generate
+    from vae_gen.cpus import usable_cpus
+    from vae_gen.destinations import destination
+    from vae_gen.generate import decode_each, open_model, write_part
+    from vae_gen.indices import Indices
     from vae_gen.latent_files import read_latents
-    from vae_gen.model import load
-    from vae_gen.writers import format_of, open_writer
+    from vae_gen.ledger import clear, in_the_way
+    from vae_gen.parts import cut
+    from vae_gen.runs import provenance
+    from vae_gen.stores import open_store
 
-    network = load(model, threads)
+    place = destination(out, format)
+    network = open_model(model)
     latents = network.check_latents(read_latents(z, sys.stdin))
-    with (
-        open_writer(out, format or format_of(out), len(latents), network.image_shape, overwrite) as writer,
-        options.progress_bar(len(latents), quiet) as progress,
-    ):
-        generate(network, chunks(latents, batch_size), writer, progress=progress)
-    options.say(f"{options.count(len(latents), 'image')} in {out}", quiet)
+    about = provenance(network.name, network.decoder_sha256)
+    store = open_store(place.root)
+    if overwrite and not place.file:
+        clear(store)
+    elif not overwrite and in_the_way(store, [place.file] if place.file else []):
+        raise OutputError(
+            f"{store.path(place.file)} already holds something; choose another --out, or give --overwrite"
+        )
+    with options.progress_bar(len(latents), quiet) as progress:
+        for part in cut(Indices.of(0, len(latents)), place.format, None, 1, place.file):
+            batches = decode_each(
+                network,
+                lambda indices: latents[indices.ranges[0].start : indices.ranges[0].stop],
+                part.indices,
+                batch_size,
+                threads or usable_cpus(),
+            )
+            write_part(store, part, place.format, network.image_shape, about, batches, progress=progress)
+    options.say(f"{options.count(len(latents), 'image')} in {options.place(out)}", quiet)

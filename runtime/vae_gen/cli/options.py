@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vae_gen.bundles import DEFAULT
-from vae_gen.defaults import BATCH_SIZE, FORMATS
+from vae_gen.defaults import FORMATS
 from vae_gen.errors import UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
 
 class PathType(click.Path):
@@ -51,6 +54,12 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str |
     return int(sides[0]), int(sides[-1])
 
 
+def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not value:
+        raise click.BadParameter("an empty path", context, parameter)
+    return value
+
+
 model_option = click.option(
     "--model",
     default=DEFAULT,
@@ -63,17 +72,21 @@ seed_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(1, 1024), help="Processors to use. Default: all that this process may."
 )
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Processes to use, of --threads each. Default: by the number of images.",
+)
 batch_size_option = click.option(
     "--batch-size",
     type=click.IntRange(1, 1_000_000),
-    default=BATCH_SIZE,
-    show_default=True,
-    help="Images held in memory at a time; it does not change them.",
+    help="Images made at a time; it does not change them. Default: a megabyte of them, at most 1,024.",
 )
 format_option = click.option(
     "--format",
     type=click.Choice(FORMATS),
-    help="png: a folder of numbered files. npy: one array, uint8 [n, C, H, W]. Default: as --out is named, else png.",
+    help="png: a folder of numbered files. npy, npz, idx: arrays. tar: WebDataset. zip: PNG files. "
+    "Default: as --out is named, else png.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
 invert_option = click.option("--invert", is_flag=True, help="Swap black and white in the pictures first.")
@@ -99,6 +112,13 @@ def out_option(default: str, help: str) -> Decorator:
     return click.option("--out", type=PathType(), default=default, show_default=True, help=help)
 
 
+destination_option = click.option(
+    "--out",
+    default="out",
+    show_default=True,
+    callback=_not_empty,
+    help="A folder; a file that ends as its format does; - for stdout; or a URL such as s3://bucket/digits.",
+)
 pictures_argument = click.argument("pictures", nargs=-1, required=True, type=PathType())
 
 
@@ -115,6 +135,11 @@ def say(message: str, quiet: bool = False) -> None:
         click.echo(message, err=True)
 
 
+def place(out: str) -> str:
+    """--out in a message."""
+    return "stdout" if out == "-" else out
+
+
 def count(number: int, thing: str) -> str:
     """1 image, 2 images."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
@@ -122,9 +147,27 @@ def count(number: int, thing: str) -> str:
 
 @contextmanager
 def progress_bar(length: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr if that is a terminal; yields what to call with each number of images done."""
+    """A bar with images a second and the time left, on stderr if that is a terminal.
+
+    Yields what to call with each number of images done; those of the first call were there before.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
-    with click.progressbar(length=length, file=sys.stderr, show_pos=True) as bar:
-        yield bar.update
+    begin, already = 0.0, -1
+
+    def speed(_item: object) -> str:
+        rate = (bar.pos - already) / max(time.monotonic() - begin, 1e-3)
+        return f"{rate:,.0f} images/s, {timedelta(seconds=round((length - bar.pos) / rate))} left" if rate > 0 else ""
+
+    def update(done: int) -> None:
+        nonlocal begin, already
+        if already < 0:
+            begin, already = time.monotonic(), done
+        bar.update(done)
+
+    bar = click.progressbar(
+        length=length, file=sys.stderr, show_pos=True, show_eta=False, show_percent=False, item_show_func=speed
+    )
+    with bar:
+        yield update

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import click
 
 from vae_gen.cli import options
 from vae_gen.defaults import MAX_TEMPERATURE
+from vae_gen.errors import StoppedError, UsageError
+
+
+def _parse_pair(separator: str, example: str) -> options.Callback:
+    def parse(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+        if value is None:
+            return None
+        first, _, second = value.partition(separator)
+        if not (first.isascii() and first.isdigit() and second.isascii() and second.isdigit()) or len(value) > 20:
+            raise click.BadParameter(f"{value!r} should look like {example}", context, parameter)
+        return int(first), int(second)
+
+    return parse
 
 
 @click.command()
-@click.option("--n", "count", type=int, default=16, show_default=True, help="How many images.")
-@options.out_option("out", "A folder, or a file that ends in .npy.")
+@click.option("--n", "count", type=int, help="How many images.  [default: 16]")
+@options.destination_option
 @options.model_option
 @options.seed_option
-@click.option("--start", type=int, default=0, show_default=True, help="Index of the first image.")
+@click.option("--start", type=int, help="Index of the first image.  [default: 0]")
+@click.option("--indices", help="These images and no others: 5,17,100-120. Instead of --n and --start.")
 @click.option(
     "--temperature",
     type=options.NumberRange(0, MAX_TEMPERATURE),
@@ -24,46 +42,123 @@ from vae_gen.defaults import MAX_TEMPERATURE
     help="Factor on the latents.",
 )
 @options.format_option
+@click.option("--shard-size", type=int, help="Images in each of several numbered files; for all formats but png.")
+@click.option(
+    "--shard",
+    callback=_parse_pair("/", "0/8, the first of 8, to 7/8, the last"),
+    help="Make part i of n of the run: 0/8 to 7/8.",
+)
+@click.option("--latents", is_flag=True, help="Write the latents too: float32 [n, latent_dim] in .npy files.")
+@click.option(
+    "--grid",
+    callback=_parse_pair("x", "10x10, rows x columns"),
+    help="Write a contact sheet of the first images too: rows x columns.",
+)
+@click.option("--no-metadata", is_flag=True, help="Write no seed, index and model into the images.")
 @options.batch_size_option
 @options.threads_option
+@options.workers_option
+@click.option("--dask", metavar="ADDRESS", help="Let the workers of this Dask cluster make the images.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted; what is complete is kept.")
 @options.overwrite_option
+@options.json_option
 @options.quiet_option
 def sample(
-    count: int,
-    out: Path,
+    count: int | None,
+    out: str,
     model: str,
     seed: int | None,
-    start: int,
+    start: int | None,
+    indices: str | None,
     temperature: float,
     format: str | None,
-    batch_size: int,
+    shard_size: int | None,
+    shard: tuple[int, int] | None,
+    latents: bool,
+    grid: tuple[int, int] | None,
+    no_metadata: bool,
+    batch_size: int | None,
     threads: int | None,
+    workers: int | None,
+    dask: str | None,
+    resume: bool,
     overwrite: bool,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Make new images from noise.
 
-    Image 5 of a seed is always the same, whatever else is made with it.
+    Image 5 of a seed is always the same, whatever else is made with it, in however many files, processes and shards.
 
     \b
     vae-gen sample --n 100 --out out/
     vae-gen sample --n 1000000 --out digits.npy --seed 1
+    vae-gen sample --n 1000000 --out digits/ --seed 1 --format tar --shard-size 10000 --resume
+    vae-gen sample --indices 5,17,100-120 --seed 1 --out again/ --grid 5x5
     """
-    from vae_gen.generate import drawn, generate
+    from vae_gen.bundles import shipped
+    from vae_gen.cluster import cluster, from_anywhere
+    from vae_gen.destinations import destination
+    from vae_gen.generate import open_model
+    from vae_gen.indices import Indices
+    from vae_gen.jobs import Crew, make_run
     from vae_gen.latents import fresh_seed
-    from vae_gen.model import load
-    from vae_gen.writers import format_of, open_writer
+    from vae_gen.ledger import seed_of
+    from vae_gen.runs import Run
+    from vae_gen.stores import open_store
 
-    network = load(model, threads)
-    chosen = fresh_seed() if seed is None else seed
-    latents = drawn(
-        network.latent_dim, seed=chosen, start=start, count=count, batch_size=batch_size, temperature=temperature
-    )
+    # A cluster's workers have working directories of their own.
+    place = destination(from_anywhere(out) if dask else out, format)
+    model = from_anywhere(model) if dask and model not in shipped() else model
+    if place.file and (shard_size or shard):
+        raise UsageError(f"{out} names one file, and parts of a run need a folder; give a folder's name and --format")
+    if shard_size and place.format == "png":
+        raise UsageError("--shard-size is for files that hold many images; the format png has folders of 10,000")
+    if indices is not None and (count is not None or start is not None):
+        raise UsageError("--indices says which images; leave out --n and --start")
+    if shard and overwrite:
+        raise UsageError("--overwrite with --shard would remove what other shards have made; empty --out yourself")
+    if shard and seed is None:
+        raise UsageError("--shard needs --seed: with a fresh one each, the shards would be parts of different runs")
+    if out == "-" and as_json:
+        raise UsageError("--json prints on stdout, where --out - has the images; give one of them")
+    crew = Crew(threads, workers, batch_size)
+    network = open_model(model)
+    if seed is None and resume:
+        seed = seed_of(open_store(place.root), place.file)
     if seed is None:
-        options.say(f"seed {chosen}", quiet)
-    with (
-        open_writer(out, format or format_of(out), count, network.image_shape, overwrite) as writer,
-        options.progress_bar(count, quiet) as progress,
-    ):
-        generate(network, latents, writer, start, progress)
-    options.say(f"{options.count(count, 'image')} in {out}", quiet)
+        seed = fresh_seed()
+        options.say(f"seed {seed}", quiet)
+    run = Run(
+        model=model,
+        model_name=network.name,
+        decoder_sha256=network.decoder_sha256,
+        image_shape=network.image_shape,
+        seed=seed,
+        indices=Indices.parse(indices)
+        if indices is not None
+        else Indices.of(start or 0, 16 if count is None else count),
+        temperature=temperature,
+        format=place.format,
+        part_size=shard_size,
+        shard=shard[0] if shard else 0,
+        shards=shard[1] if shard else 1,
+        file=place.file,
+        metadata=not no_metadata,
+        latents=latents,
+        grid=grid,
+    )
+    with _stopped_by_hand(place.file), cluster(dask) as executor, options.progress_bar(run.images, quiet) as progress:
+        manifest = make_run(run, place.root, replace(crew, executor=executor), resume, overwrite, progress)
+    if as_json:
+        click.echo(json.dumps(manifest, indent=2))
+    options.say(f"{options.count(run.images, 'image')} in {options.place(out)}", quiet)
+
+
+@contextmanager
+def _stopped_by_hand(file: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        what = "nothing is kept of an unfinished file" if file else "what is complete stays; --resume makes the rest"
+        raise StoppedError(what, signal.SIGINT) from error

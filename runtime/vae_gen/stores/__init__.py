@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
+from vae_gen.destinations import STDOUT
 from vae_gen.stores.local import LocalStore
+from vae_gen.stores.stdout import StdoutStore
 
 LOCAL_SCHEMES = ("file", "local")
 
@@ -31,11 +33,12 @@ class Store(Protocol):
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
         """A file to write front to back; it takes its name when the block ends, unless by an exception."""
 
-    def create_folder(self, name: str) -> AbstractContextManager[Folder]:
+    def create_folder(self, name: str, label: str = "") -> AbstractContextManager[Folder]:
         """A folder for many small files, which may be published one by one or together; "" is the top itself.
 
         If the block ends by an exception, a local folder does not appear, and a remote one has some of its files.
         A local folder that is there is replaced; a remote one, and the top, keep what is not written again.
+        `label` tells several writers of the top apart, for `sweep`.
         """
 
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
@@ -60,11 +63,13 @@ class Store(Protocol):
 
 
 def open_store(out: str) -> Store:
-    """The store at `out`: a directory, or a URL (s3://bucket/prefix, gs://, memory://, file://).
+    """The store at `out`: a directory, a URL (s3://bucket/prefix, gs://, memory://, file://), or - for standard output.
 
     Nothing is made or asked for yet. Stores are picklable.
     Raises UsageError for a URL that fsspec does not know, MissingExtraError where its packages are not installed.
     """
+    if out == STDOUT:
+        return StdoutStore()
     scheme, separator, path = out.partition("://")
     if not separator:
         return LocalStore(out)

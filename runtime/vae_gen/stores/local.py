@@ -78,12 +78,12 @@ class LocalStore:
             yield file
 
     @contextmanager
-    def create_folder(self, name: str) -> Iterator[LocalFolder]:
+    def create_folder(self, name: str, label: str = "") -> Iterator[LocalFolder]:
         target = Path(self.root, name)
         self._make(target.parent if name else target, name)
         if not target.is_dir() and os.path.lexists(target):
-            raise OutputError(f"cannot write {target}: it is a file, not a folder")
-        stage = target.with_name(partial_name(target.name)) if name else target / partial_name(TOP)
+            raise OutputError(f"cannot write to {target}: it is a file; give the name of a folder")
+        stage = target.with_name(partial_name(target.name)) if name else target / partial_name(label or TOP)
         folder = None
         try:
             stage.mkdir()
@@ -156,7 +156,9 @@ class LocalStore:
         except OSError as error:
             for above in (folder, *folder.parents):
                 if not above.is_dir() and os.path.lexists(above):
-                    raise OutputError(f"cannot write {self.path(name)}: {above} is a file, not a folder") from error
+                    raise OutputError(
+                        f"cannot write to {folder}: {above} is a file; give the name of a folder"
+                    ) from error
             raise OutputError(f"cannot write {self.path(name)}: {error.strerror or error}") from error
 
 

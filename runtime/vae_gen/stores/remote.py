@@ -163,7 +163,7 @@ class RemoteStore:
             raise
 
     @contextmanager
-    def create_folder(self, name: str) -> Iterator[RemoteFolder]:
+    def create_folder(self, name: str, label: str = "") -> Iterator[RemoteFolder]:
         def write(contents: dict[str, bytes]) -> None:
             with _as(OutputError, f"cannot write to {self.path(name)}"):
                 fs, target = self._find(name)

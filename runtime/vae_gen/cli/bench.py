@@ -1,0 +1,63 @@
+"""vae-gen bench"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from vae_gen.bundles import DEFAULT
+from vae_gen.cli import options
+
+
+@click.command()
+@click.argument("model", default=DEFAULT)
+@click.option(
+    "--out", type=options.PathType(), help="Where to write and remove. Default: the folder for temporary files."
+)
+@click.option(
+    "--seconds",
+    type=options.NumberRange(0, 3600),
+    default=1.0,
+    show_default=True,
+    help="Each way runs with ever more images until it takes this long.",
+)
+@options.batch_size_option
+@options.threads_option
+@options.workers_option
+@options.json_option
+def bench(
+    model: str,
+    out: Path | None,
+    seconds: float,
+    batch_size: int | None,
+    threads: int | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Measure how many images a second this machine makes.
+
+    decode draws and decodes and writes nothing; the others write as sample does. The numbers hold for this machine,
+    this disk and this hour: run it again before you compare.
+
+    \b
+    vae-gen bench
+    vae-gen bench bundles/mine --out /mnt/disk --json
+    """
+    from vae_gen.cpus import usable_cpus
+    from vae_gen.jobs import Crew
+    from vae_gen.rates import measure
+
+    rows = []
+    if not as_json:
+        click.echo(f"{model}, {options.count(min(threads or usable_cpus(), usable_cpus()), 'thread')}")
+        click.echo(f"{'':8}{'images/s':>10}{'us/image':>10}{'bytes/image':>13}")
+    for rate in measure(model, out, Crew(threads, workers, batch_size), seconds):
+        rows.append(dataclasses.asdict(rate))
+        if not as_json:
+            line = f"{rate.way:8}{rate.images_per_second:10,.0f}{1e6 / rate.images_per_second:10.1f}"
+            click.echo(line + (f"{rate.bytes_per_image:13,.0f}" if rate.bytes_per_image else ""))
+    if as_json:
+        click.echo(json.dumps({"model": model, "rates": rows}, indent=2))

@@ -1,0 +1,52 @@
+"""What --out and --format say together: which store, which file in it, which format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vae_gen.defaults import FORMATS, SUFFIXES
+from vae_gen.errors import UsageError
+
+STDOUT = "-"
+STREAMED = ("npy", "tar")  # what can be read from a pipe
+# Names that promise a file; nobody wants a folder that is called so.
+PICTURE_SUFFIXES = (".apng", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where images go, and as what."""
+
+    root: str  # of the store
+    file: str  # the name of the only file in it; "" for a folder of parts
+    format: str
+
+
+def destination(out: str, format: str | None) -> Destination:
+    """What `out` names and the format it is to have, by its name if not by `format`.
+
+    A name that ends as its format does is that file; any other is a folder. Raises UsageError if the two disagree.
+    """
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    if out == STDOUT:
+        if format not in STREAMED:
+            raise UsageError(f"--out - needs --format {' or '.join(STREAMED)}, which can be read from a pipe")
+        return Destination(out, out, format)
+    scheme, mark, path = out.rpartition("://")
+    path = path.rstrip("/") or path[:1]
+    root, slash, name = path.rpartition("/")
+    root = scheme + mark + (root or slash)
+    if name.lower().endswith(PICTURE_SUFFIXES):
+        raise UsageError(f"{out} names a picture; give a folder for many, or a file that ends in {_LISTED}")
+    for known, suffix in SUFFIXES.items():
+        if name.lower().endswith(suffix) and name.lower() != suffix:
+            if format not in (None, known):
+                raise UsageError(
+                    f"{out} names a file of the format {known}, and --format is {format}; give one of them"
+                )
+            return Destination(root, name, known)
+    return Destination(scheme + mark + path, "", format or "png")
+
+
+_LISTED = ", ".join(SUFFIXES.values())

@@ -1,0 +1,84 @@
+"""How many images a second this machine makes of a model, in each way of writing them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vae_gen.cpus import usable_cpus
+from vae_gen.defaults import SUFFIXES
+from vae_gen.errors import OutputError
+from vae_gen.generate import decode_each, draw_each, open_model
+from vae_gen.indices import Indices
+from vae_gen.jobs import Crew, make_run
+from vae_gen.runs import Run
+
+DECODE = "decode"  # draw and decode, and write nothing
+WAYS = (DECODE, "npy", "tar", "png")
+FIRST_IMAGES = 128
+
+
+@dataclass(frozen=True)
+class Rate:
+    """One way of making images, measured."""
+
+    way: str  # "decode", or a format
+    images: int  # in the longest run
+    images_per_second: float
+    bytes_per_image: float  # written
+
+
+def measure(model: str, folder: Path | None, crew: Crew, seconds: float) -> Iterator[Rate]:
+    """The rate of each way, from runs that are doubled until one takes `seconds`.
+
+    What is written goes into a directory within `folder`, or within the system's temporary one, and is removed.
+    Raises BundleError if there is no such model, OutputError if nothing can be written.
+    """
+    network = open_model(model)
+    for way in WAYS:
+        images = FIRST_IMAGES
+        while True:
+            run = Run(
+                model,
+                network.name,
+                network.decoder_sha256,
+                network.image_shape,
+                seed=0,
+                indices=Indices.of(0, images),
+                format="npy" if way == DECODE else way,
+            )
+            elapsed, size = _decode(run, crew) if way == DECODE else _write(run, folder, crew)
+            if elapsed >= seconds:
+                break
+            images *= 2
+        yield Rate(way, images, images / elapsed, size / images)
+
+
+def _decode(run: Run, crew: Crew) -> tuple[float, int]:
+    network = open_model(run.model)
+    begin = time.perf_counter()
+    for _ in decode_each(
+        network,
+        lambda indices: draw_each(run.seed, indices, network.latent_dim),
+        run.indices,
+        crew.batch_size,
+        min(crew.threads or usable_cpus(), usable_cpus()),
+    ):
+        pass
+    return time.perf_counter() - begin, 0
+
+
+def _write(run: Run, folder: Path | None, crew: Crew) -> tuple[float, int]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="vae-gen-", dir=folder) as place:
+            if run.format in SUFFIXES:
+                run = replace(run, file=f"images{SUFFIXES[run.format]}")
+            begin = time.perf_counter()
+            make_run(run, place, crew)
+            elapsed = time.perf_counter() - begin
+            return elapsed, sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder or tempfile.gettempdir()}: {error.strerror or error}") from error

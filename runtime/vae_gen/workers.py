@@ -1,0 +1,57 @@
+"""Processes on this machine that make parts, and do not outlive the one that started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.synchronize import Event
+
+from vae_gen.errors import VaeGenError
+from vae_gen.generate import Record, make_part
+from vae_gen.parts import Part
+from vae_gen.runs import Run
+
+_told_to_stop: Event | None = None  # in a worker process, from its beginning
+
+
+@contextmanager
+def local_processes(count: int) -> Iterator[Executor]:
+    """An executor of `count` processes. If the block fails they are told to stop, and stop at their next batch."""
+    context = get_context("spawn")  # a fork would copy locks that other threads hold
+    told_to_stop = context.Event()
+    with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(told_to_stop,)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            told_to_stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def make_part_in_worker(run: Run, out: str, part: Part, threads: int, batch_size: int | None) -> Record:
+    """generate.make_part, which stops after a batch when the process that started this one has given up."""
+    return make_part(run, out, part, threads, batch_size, _stop_if_told)
+
+
+def _stop_if_told(_images: int) -> None:
+    if _told_to_stop is not None and _told_to_stop.is_set():
+        raise VaeGenError("stopped")
+
+
+def _begin(told_to_stop: Event) -> None:
+    global _told_to_stop  # noqa: PLW0603, it is this process's own
+    _told_to_stop = told_to_stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

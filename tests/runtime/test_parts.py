@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from vae_gen.errors import UsageError
+from vae_gen.indices import Indices
+from vae_gen.parts import cut, share
+
+
+def named(parts: list) -> list[tuple[str, str]]:
+    return [(part.name, str(part.indices)) for part in parts]
+
+
+def test_up_to_ten_thousand_pictures_stand_in_the_folder_itself() -> None:
+    assert named(cut(Indices.of(5, 10_000), "png", None, 1)) == [("", "5-10004")]
+
+
+def test_more_stand_in_folders_of_ten_thousand_by_their_index() -> None:
+    expected = [("00000", "5000-9999"), ("00001", "10000-19999"), ("00002", "20000-25000")]
+    assert named(cut(Indices.of(5000, 20_001), "png", None, 1)) == expected
+    scattered = Indices.parse("3,9999,10000-19998,50000,50002,123456789012")
+    assert named(cut(scattered, "png", None, 1)) == [
+        ("00000", "3,9999"),
+        ("00001", "10000-19998"),
+        ("00005", "50000,50002"),
+        ("12345678", "123456789012"),
+    ]
+
+
+def test_containers_hold_a_shard_size_or_a_share_each() -> None:
+    assert named(cut(Indices.of(10, 25), "tar", 10, 1)) == [
+        ("000000.tar", "10-19"),
+        ("000001.tar", "20-29"),
+        ("000002.tar", "30-34"),
+    ]
+    assert named(cut(Indices.of(0, 10), "npy", None, 1)) == [("000000.npy", "0-9")]
+    assert named(cut(Indices.of(0, 10), "npy", None, 3)) == [
+        ("000000.npy", "0-3"),
+        ("000001.npy", "4-7"),
+        ("000002.npy", "8-9"),
+    ]
+    (part,) = cut(Indices.of(0, 10), "npy", None, 1, file="digits.NPY")
+    assert (part.name, part.latents_name) == ("digits.NPY", "digits.latents.npy")
+
+
+@pytest.mark.parametrize("format", ["png", "npy", "tar"])
+@pytest.mark.parametrize(("count", "part_size"), [(1, None), (7, None), (10_000, None), (45_000, 4000), (45_000, None)])
+@pytest.mark.parametrize("shards", [1, 2, 3, 8])
+def test_shards_are_disjoint_and_together_complete(format: str, count: int, part_size: int | None, shards: int) -> None:
+    parts = cut(Indices.of(3, count), format, None if format == "png" else part_size, shards)
+    shares = [share(parts, shard, shards) for shard in range(shards)]
+    assert [index for each in shares for part in each for index in part.indices] == list(range(3, 3 + count))
+    assert len({part.latents_name for part in parts}) == len({part.number for part in parts}) == len(parts)
+    sizes = [len(each) for each in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(("shard", "shards"), [(3, 3), (-1, 3), (0, 0)])
+def test_a_shard_that_is_not_there_is_refused(shard: int, shards: int) -> None:
+    with pytest.raises(UsageError, match=f"shard is {shard}/{shards}"):
+        share([], shard, shards)
