@@ -7,7 +7,6 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from itertools import islice
@@ -28,6 +27,8 @@ from vae_gen.runs import Provenance, Run
 from vae_gen.stores import Folder, Store, open_store
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from vae_gen.containers import Container
 
 MAX_BATCH = 1024  # images
@@ -62,7 +63,7 @@ def make_part(
     batches = decode_each(model, drawn, part.indices, batch_size, threads)
     latents = part.latents_name if run.latents else None
     record = write_part(store, part, run.format, run.image_shape, run.provenance, batches, latents, progress)
-    if not run.file:
+    if run.resumable:
         with store.create(state_name(part)) as file:
             file.write(json.dumps(record).encode())
     return record
@@ -113,6 +114,8 @@ def _ahead(make: Callable[[Indices], Batch], pieces: Iterator[Indices], threads:
 
     While whoever asks is busy with a batch, one thread less makes the next ones; while it waits, all do.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     queue: deque[Future[Batch]] = deque()
 
     def keep_busy(number: int) -> None:

@@ -19,7 +19,9 @@ MIDDLE_GREY = 128
 
 def to_uint8(images: npt.NDArray[np.floating]) -> ByteImages:
     """Finite values of any shape -> uint8: clip to [0, 1], times 255, round half up."""
-    scaled = np.clip(images, 0, 1) * 255 + 0.5
+    scaled = np.clip(images, 0, 1)
+    scaled *= 255
+    scaled += 0.5
     return np.asarray(scaled.astype(np.uint8))
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vae_gen.cpus import usable_cpus
 from vae_gen.errors import OutputError, UsageError, VaeGenError
@@ -17,6 +16,9 @@ from vae_gen.parts import Part
 from vae_gen.png import encode_png
 from vae_gen.runs import Run
 from vae_gen.stores import Store, open_store
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 THREADS_PER_WORKER = 2  # one that encodes keeps up with one or two that decode
 IMAGES_WORTH_PROCESSES = 100_000  # below, they take longer to start than they gain
@@ -82,7 +84,7 @@ def make_run(
     except VaeGenError as error:
         left = f"{run.images - done:,} of {run.images:,} images are not made"
         raise type(error)(
-            f"{error}\n{left}{'' if run.file else '; the same command with --resume makes them'}"
+            f"{error}\n{left}{'; the same command with --resume makes them' if run.resumable else ''}"
         ) from error
     return ledger.close(records)
 
@@ -114,6 +116,8 @@ def _spread(
     at_once: int,
 ) -> Iterator[Made]:
     """The parts as the executor's workers are done with them, `at_once` of them handed out at a time."""
+    from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
+
     waiting = iter(parts)
     running: dict[Future[Record], Part] = {}
     try:

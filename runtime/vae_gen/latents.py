@@ -92,8 +92,16 @@ def normal_quantile(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _rational(
     coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    numerator, denominator = (np.polyval(polynomial, x) for polynomial in coefficients)
-    return numerator / denominator
+    values = []
+    for first, *others in coefficients:
+        value = np.full_like(x, first)
+        for coefficient in others:  # Horner's rule, in place
+            value *= x
+            value += coefficient
+        values.append(value)
+    numerator, denominator = values
+    numerator /= denominator
+    return numerator
 
 
 def traversal(z: Latents, dim: int, values: npt.NDArray[np.floating]) -> Latents:

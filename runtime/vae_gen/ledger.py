@@ -86,7 +86,7 @@ class Ledger:
             if complete is not None:
                 return complete
         self._store.sweep(self._written())
-        if not self._run.file:
+        if self._run.resumable:
             with self._store.create(self._claim) as file:
                 file.write(_dump(self._run.about))
         return None

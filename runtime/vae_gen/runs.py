@@ -66,6 +66,11 @@ class Run:
         return sum(part.indices.count for part in self.parts)
 
     @property
+    def resumable(self) -> bool:
+        """Whether there is anything to keep of it while it is unfinished."""
+        return not self.file and (self.shards > 1 or len(self.all_parts) > 1)
+
+    @property
     def files(self) -> list[str]:
         """What a run of one named file writes; nothing for others."""
         if not self.file:

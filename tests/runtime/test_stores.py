@@ -229,3 +229,28 @@ def test_a_file_of_the_user_is_no_leftover(store: LocalStore) -> None:
         write(store, name, b"1")
     store.sweep(["a", ""])
     assert store.names() == [".a.1.partial", ".a.partial", "a.1-2.partial"]
+
+
+def test_a_new_top_appears_at_once_and_one_that_is_there_is_added_to(store: LocalStore) -> None:
+    top = Path(store.root)
+    with store.create_folder("") as folder:
+        folder.write("1", b"1")
+        assert not top.exists()
+    with store.create_folder("") as folder:
+        folder.write("2", b"2")
+    assert files(store) == {"1": b"1", "2": b"2"}
+    top.rename(top.with_name("aside"))
+    with store.create_folder("") as folder:
+        folder.write("3", b"3")
+        write(store, "4", b"4")  # somebody else's
+    assert files(store) == {"3": b"3", "4": b"4"}
+    assert [path.name for path in top.parent.iterdir() if path.name.endswith(".partial")] == []
+
+
+def test_what_is_left_of_a_new_top_is_swept(store: LocalStore) -> None:
+    top = Path(store.root)
+    left = top.with_name(f".{top.name}.12-34.partial")
+    left.mkdir(parents=True)
+    (left / "1").touch()
+    store.sweep([""])
+    assert not left.exists()

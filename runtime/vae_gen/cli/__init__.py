@@ -122,6 +122,17 @@ def entry_point() -> None:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
-        sys.exit(main())
+        status = main()
     except KeyboardInterrupt:  # before or after click, which has its own way with it
-        sys.exit(128 + signal.SIGINT)
+        status = 128 + signal.SIGINT
+    _exit(status)
+
+
+def _exit(status: int) -> None:
+    """End the process; where nothing waits to be cleaned up, without the 25 ms that Python takes to undo imports."""
+    if "multiprocessing" not in sys.modules:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    sys.exit(status)

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +153,8 @@ def progress_bar(length: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
+    from datetime import timedelta
+
     begin, already = 0.0, -1
 
     def speed(_item: object) -> str:

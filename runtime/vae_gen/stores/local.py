@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -80,10 +79,11 @@ class LocalStore:
     @contextmanager
     def create_folder(self, name: str, label: str = "") -> Iterator[LocalFolder]:
         target = Path(self.root, name)
-        self._make(target.parent if name else target, name)
+        whole = bool(name) or not os.path.lexists(target)  # one rename publishes a folder that nobody else uses
+        self._make(target.parent if whole else target, name)
         if not target.is_dir() and os.path.lexists(target):
             raise OutputError(f"cannot write to {target}: it is a file; give the name of a folder")
-        stage = target.with_name(partial_name(target.name)) if name else target / partial_name(label or TOP)
+        stage = target.with_name(partial_name(target.name)) if whole else target / partial_name(label or TOP)
         folder = None
         try:
             stage.mkdir()
@@ -91,14 +91,14 @@ class LocalStore:
             yield folder
             if name:
                 _replace_folder(stage, target)
-            else:
+            elif not (whole and _takes_its_name(stage, target)):
                 folder.move_files(stage)
         except OSError as error:
             raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
         finally:
             if folder is not None:
                 folder.close()
-            shutil.rmtree(stage, ignore_errors=True)
+            _remove_tree(stage, ignore_errors=True)
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -128,7 +128,7 @@ class LocalStore:
             elif name:
                 _remove_folder(target)
             else:
-                shutil.rmtree(target)
+                _remove_tree(target)
         except NOTHING_THERE:
             pass
         except OSError as error:
@@ -138,7 +138,9 @@ class LocalStore:
         labels = defaultdict(set)
         for name in names:
             path = Path(self.root, name)
-            labels[path.parent if name else path].add(partial_label(path.name) if name else TOP)
+            labels[path.parent].add(partial_label(path.name))
+            if not name:
+                labels[path].add(TOP)
         for folder, ours in labels.items():
             try:
                 for entry in list(folder.iterdir()):
@@ -162,6 +164,17 @@ class LocalStore:
             raise OutputError(f"cannot write {self.path(name)}: {error.strerror or error}") from error
 
 
+def _takes_its_name(stage: Path, target: Path) -> bool:
+    """Rename the stage, unless somebody has made the target meanwhile and put something into it."""
+    try:
+        stage.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
 def _replace_folder(stage: Path, target: Path) -> None:
     while True:  # another process may publish the same name between the two renames
         try:
@@ -177,11 +190,20 @@ def _replace_folder(stage: Path, target: Path) -> None:
 def _remove_folder(target: Path) -> None:
     # Out of sight first, so that nobody sees half of it.
     aside = target.rename(target.with_name(partial_name(target.name)))
-    shutil.rmtree(aside)
+    _remove_tree(aside)
 
 
 def _discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        _remove_tree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _remove_tree(folder: Path, ignore_errors: bool = False) -> None:
+    with suppress(OSError):  # most are empty by now
+        folder.rmdir()
+        return
+    import shutil  # it brings a reader of every archive format along
+
+    shutil.rmtree(folder, ignore_errors)
