@@ -26,7 +26,7 @@ import numpy as np
 import onnxruntime
 from vae_gen.bundles import DEFAULT, find
 from vae_gen.defaults import SUFFIXES
-from vae_gen.generate import open_model
+from vae_gen.generate import open_model, plan
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
 from vae_gen.manifest import DECODER
@@ -38,10 +38,8 @@ FORMATS = ("npy", "npz", "idx", "tar", "zip", "png")
 
 
 def run_of(format: str, images: int) -> Run:
-    model = open_model(DEFAULT)
     file = f"images{SUFFIXES[format]}" if format in SUFFIXES else ""
-    identity = (DEFAULT, model.name, model.decoder_sha256, model.image_shape)
-    return Run(*identity, seed=0, indices=Indices.of(0, images), format=format, file=file)
+    return plan(DEFAULT, 0, Indices.of(0, images), format=format, file=file)
 
 
 def generator(format: str, images: int, threads: int) -> Callable[[Path], None]:

@@ -80,6 +80,16 @@ def open_model(model: str) -> Model:
     return Model(find(model), threads=1)
 
 
+def plan(model: str, seed: int, indices: Indices, **options: Any) -> Run:
+    """A run of that model; `options` are further fields of Run.
+
+    Raises BundleError if there is no such model, UsageError if a value is out of range.
+    """
+    network = open_model(model)
+    identity = (network.name, network.decoder_sha256, network.image_shape)
+    return Run(model, *identity, seed=seed, indices=indices, **options)
+
+
 def draw_each(seed: int, indices: Indices, latent_dim: int, temperature: float = 1.0) -> Latents:
     """The latents of these images of a seed, times `temperature`: float32 [n, latent_dim]."""
     pieces = [draw(seed, each.start, len(each), latent_dim) for each in indices.ranges]

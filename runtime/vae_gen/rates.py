@@ -11,7 +11,7 @@ from pathlib import Path
 from vae_gen.cpus import usable_cpus
 from vae_gen.defaults import SUFFIXES
 from vae_gen.errors import OutputError
-from vae_gen.generate import decode_each, draw_each, open_model
+from vae_gen.generate import decode_each, draw_each, open_model, plan
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
 from vae_gen.runs import Run
@@ -37,19 +37,10 @@ def measure(model: str, folder: Path | None, crew: Crew, seconds: float) -> Iter
     What is written goes into a directory within `folder`, or within the system's temporary one, and is removed.
     Raises BundleError if there is no such model, OutputError if nothing can be written.
     """
-    network = open_model(model)
     for way in WAYS:
         images = FIRST_IMAGES
         while True:
-            run = Run(
-                model,
-                network.name,
-                network.decoder_sha256,
-                network.image_shape,
-                seed=0,
-                indices=Indices.of(0, images),
-                format="npy" if way == DECODE else way,
-            )
+            run = plan(model, 0, Indices.of(0, images), format="npy" if way == DECODE else way)
             elapsed, size = _decode(run, crew) if way == DECODE else _write(run, folder, crew)
             if elapsed >= seconds:
                 break

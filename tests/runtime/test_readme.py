@@ -16,12 +16,27 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 BLOCKS = [(page, kind, code) for page in PAGES for kind, code in FENCED.findall(page.read_text())]
 LINES = [line for _, kind, code in BLOCKS if kind == "sh" for line in code.splitlines()]
-INVOCATIONS = [
-    words[words.index("vae-gen") + 1 :] for line in LINES if "vae-gen" in (words := shlex.split(line, comments=True))
+# Scripts for schedulers, with a number where they have a variable.
+SCRIPTS = [re.sub(r"\$\w+|\{\}", "0", code) for _, kind, code in BLOCKS if kind in ("bash", "yaml")]
+
+
+def invocation(line: str) -> list[str]:
+    """The arguments of the command in a line of shell; none if it calls no vae-gen."""
+    words = shlex.split(line, comments=True)
+    end = next((words.index(sign) for sign in ("|", ":::") if sign in words), len(words))
+    return words[words.index("vae-gen") + 1 : end] if "vae-gen" in words else []
+
+
+INVOCATIONS = [words for line in LINES if (words := invocation(line))]
+SCHEDULED = [
+    words
+    for script in SCRIPTS
+    for line in re.findall(r"vae-gen sample [^\n\"]+", script)
+    if (words := invocation(line))
 ]
 
 
-@pytest.mark.parametrize("arguments", INVOCATIONS, ids=" ".join)
+@pytest.mark.parametrize("arguments", [*INVOCATIONS, *SCHEDULED], ids=" ".join)
 def test_every_command_line_is_one_that_the_program_takes(arguments: list[str]) -> None:
     name, *rest = arguments
     command = cli.get_command(click.Context(cli), name)
@@ -40,6 +55,11 @@ def test_the_first_commands_run_one_after_the_other(tmp_path: Path, monkeypatch:
     assert len(list(Path("digits").glob("*.png"))) == len(list(Path("again").iterdir())) == 100
     million = np.load("digits.npy", mmap_mode="r")
     assert million.shape == (100_000, 1, 28, 28)
+
+
+def test_schedulers_make_the_same_run() -> None:
+    assert len(SCHEDULED) == 3
+    assert len({" ".join(words) for words in SCHEDULED}) == 1
 
 
 def test_every_command_is_shown() -> None:

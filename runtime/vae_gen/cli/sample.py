@@ -99,12 +99,11 @@ def sample(
     from vae_gen.bundles import shipped
     from vae_gen.cluster import cluster, from_anywhere
     from vae_gen.destinations import destination
-    from vae_gen.generate import open_model
+    from vae_gen.generate import open_model, plan
     from vae_gen.indices import Indices
     from vae_gen.jobs import Crew, make_run
     from vae_gen.latents import fresh_seed
     from vae_gen.ledger import seed_of
-    from vae_gen.runs import Run
     from vae_gen.stores import open_store
 
     # A cluster's workers have working directories of their own.
@@ -123,21 +122,16 @@ def sample(
     if out == "-" and as_json:
         raise UsageError("--json prints on stdout, where --out - has the images; give one of them")
     crew = Crew(threads, workers, batch_size)
-    network = open_model(model)
+    open_model(model)  # before anything is said or drawn
     if seed is None and resume:
         seed = seed_of(open_store(place.root), place.file)
     if seed is None:
         seed = fresh_seed()
         options.say(f"seed {seed}", quiet)
-    run = Run(
-        model=model,
-        model_name=network.name,
-        decoder_sha256=network.decoder_sha256,
-        image_shape=network.image_shape,
-        seed=seed,
-        indices=Indices.parse(indices)
-        if indices is not None
-        else Indices.of(start or 0, 16 if count is None else count),
+    run = plan(
+        model,
+        seed,
+        Indices.of(start or 0, 16 if count is None else count) if indices is None else Indices.parse(indices),
         temperature=temperature,
         format=place.format,
         part_size=shard_size,
