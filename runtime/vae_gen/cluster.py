@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from pathlib import Path
 
-from vae_gen.destinations import STDOUT
 from vae_gen.errors import MissingExtraError, OutputError
+
+TIMEOUT = 5  # seconds to answer
 
 
 @contextmanager
@@ -25,13 +25,8 @@ def cluster(address: str | None) -> Iterator[Executor | None]:
     except ImportError as error:
         raise MissingExtraError("--dask", "distributed", "dask", needs="Dask") from error
     try:
-        client = Client(address)
-    except (OSError, ValueError) as error:
+        client = Client(address, timeout=TIMEOUT)
+    except (OSError, TypeError, ValueError) as error:
         raise OutputError(f"there is no Dask scheduler at {address}: {error}") from error
     with client:
         yield client.get_executor(pure=False)
-
-
-def from_anywhere(path: str) -> str:
-    """A path that workers with other working directories understand; a URL, or -, is one already."""
-    return path if "://" in path or path == STDOUT else str(Path(path).absolute())
