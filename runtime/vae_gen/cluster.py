@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ def cluster(address: str | None) -> Iterator[Executor | None]:
         from distributed import Client
     except ImportError as error:
         raise MissingExtraError("--dask", "distributed", "dask", needs="Dask") from error
+    # They tell, with tracebacks, of lost results that are made again, of what is raised anyway, and of results that
+    # come when they have been cancelled.
+    for name in ("distributed.client", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=TIMEOUT)
     except (OSError, TypeError, ValueError) as error:

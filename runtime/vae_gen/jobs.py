@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -132,6 +132,8 @@ def _spread(
         raise
     except BrokenExecutor as error:
         raise OutputError(f"a worker process ended before its part was complete: {error}") from error
+    except CancelledError as error:
+        raise OutputError("a part was cancelled before it was complete; the cluster's scheduler has ended") from error
     except Exception as error:  # a cluster's own errors, or those of workers on which something is not installed
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         raise OutputError(f"a worker has not made its part: {cause}") from error
