@@ -39,8 +39,9 @@ class Crew:
 
     def __post_init__(self) -> None:
         for name in ("threads", "workers", "batch_size"):
-            if (getattr(self, name) or 1) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1")
 
     def workers_and_threads(self, parts: list[Part]) -> tuple[int, int]:
         """How many processes make these parts, with how many threads each."""
