@@ -19,12 +19,14 @@ from pathlib import Path
 import pytest
 from vae_gen import jobs
 from vae_gen.cli import main
-from vae_gen.errors import MissingExtraError, OutputError, StoppedError, UsageError, VaeGenError
+from vae_gen.errors import DataError, MissingExtraError, OutputError, StoppedError, UsageError, VaeGenError
+from vae_gen.generate import Record
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
 from vae_gen.model import Model
 from vae_gen.parts import Part
 from vae_gen.runs import Run
+from vae_gen.verify import verify
 
 from tests.conftest import MODELS
 
@@ -160,6 +162,29 @@ def test_whatever_an_executor_raises_is_said_with_what_is_missing(
     make_run(run, "out", resume=True)
     make_run(run, "whole")
     assert tree("out") == tree("whole")
+
+
+def test_what_waits_is_cancelled_when_a_part_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    def fail(run: Run, out: str, part: Part, **options: object) -> Record:
+        begun.append(part.number)
+        time.sleep(0.05)
+        raise OutputError("no")
+
+    monkeypatch.setattr(jobs, "make_part", fail)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(OutputError, match=r"^no\n1,000 of 1,000 images are not made"):
+        make_run(run_of(MODELS / "tiny", part_size=10), "out", Crew(executor=pool))
+    assert len(begun) < 10
+
+
+def test_a_check_whose_worker_is_killed_says_so() -> None:
+    make_run(run_of(MODELS / "tiny"), "out")
+    with (
+        ProcessPoolExecutor(1, get_context("spawn"), os._exit, (1,)) as pool,
+        pytest.raises(DataError, match=r"^a worker process ended before its part was checked: "),
+    ):
+        verify("out", executor=pool)
 
 
 @pytest.mark.parametrize(
