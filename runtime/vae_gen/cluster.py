@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_gen.destinations import STDOUT
 from vae_gen.errors import MissingExtraError, OutputError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+TIMEOUT = 5  # seconds to answer
 
 
 @contextmanager
@@ -27,14 +27,15 @@ def cluster(address: str | None) -> Iterator[Executor | None]:
         from distributed import Client
     except ImportError as error:
         raise MissingExtraError("--dask", "distributed", "dask", needs="Dask") from error
+    import logging
+
+    # They tell, with tracebacks, of lost results that are made again, of what is raised anyway, and of results that
+    # come when they have been cancelled.
+    for name in ("distributed.client", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        client = Client(address)
-    except (OSError, ValueError) as error:
+        client = Client(address, timeout=TIMEOUT)
+    except (OSError, TypeError, ValueError) as error:
         raise OutputError(f"there is no Dask scheduler at {address}: {error}") from error
     with client:
         yield client.get_executor(pure=False)
-
-
-def from_anywhere(path: str) -> str:
-    """A path that workers with other working directories understand; a URL, or -, is one already."""
-    return path if "://" in path or path == STDOUT else str(Path(path).absolute())

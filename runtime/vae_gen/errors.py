@@ -1,5 +1,10 @@
 """What the library raises. It never prints or exits: the command line's one boundary does."""
 
+from __future__ import annotations
+
+import copyreg
+from typing import Any
+
 
 class VaeGenError(Exception):
     """Something could not be done; the message names the value, what is allowed and the next step.
@@ -8,6 +13,10 @@ class VaeGenError(Exception):
     """
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # On its way from another process an error is its message, whatever its class is constructed from.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class UsageError(VaeGenError):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from itertools import islice
@@ -16,14 +16,14 @@ import numpy as np
 
 from vae_gen.bundles import find
 from vae_gen.defaults import INDEX_DIGITS
-from vae_gen.errors import BundleError
+from vae_gen.errors import BundleError, OutputError
 from vae_gen.images import ByteImages, ImageShape
 from vae_gen.indices import Indices
 from vae_gen.latents import Latents, draw
 from vae_gen.model import Model
 from vae_gen.parts import Part
 from vae_gen.png import PngEncoder
-from vae_gen.runs import Provenance, Run
+from vae_gen.runs import Provenance, Run, versions
 from vae_gen.stores import Folder, Store, open_store
 
 if TYPE_CHECKING:
@@ -47,9 +47,15 @@ def make_part(
 
     All that it needs is in its arguments, so any concurrent.futures.Executor can run it, twice if need be: the
     bytes are the same. `progress` is called after every batch with its number of images.
-    Raises OutputError if the part cannot be written, BundleError if the model is not the run's.
+    Raises OutputError if the part cannot be written or if the versions here are not the run's, BundleError if the
+    model is not.
     """
+    if run.versions != versions():
+        raise OutputError(f"this worker has {_listed(versions())}, and the run began with {_listed(run.versions)}")
     model = open_model(run.model)
+    if model.decoder_sha256 != run.decoder_sha256:
+        open_model.cache_clear()  # a cluster's worker lives longer than what its disk holds
+        model = open_model(run.model)
     if model.decoder_sha256 != run.decoder_sha256:
         raise BundleError(
             f"{run.model} is another model than the run began with: its decoder's SHA-256 is "
@@ -67,6 +73,10 @@ def make_part(
         with store.create(state_name(part)) as file:
             file.write(json.dumps(record).encode())
     return record
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def state_name(part: Part) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vae_gen.bundles import shipped
 from vae_gen.cpus import usable_cpus
 from vae_gen.errors import OutputError, UsageError, VaeGenError
 from vae_gen.generate import Progress, Record, draw_each, make_part, open_model
@@ -38,8 +41,9 @@ class Crew:
 
     def __post_init__(self) -> None:
         for name in ("threads", "workers", "batch_size"):
-            if (getattr(self, name) or 1) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1")
 
     def workers_and_threads(self, parts: list[Part]) -> tuple[int, int]:
         """How many processes make these parts, with how many threads each."""
@@ -83,9 +87,9 @@ def make_run(
             done += record["images"]
     except VaeGenError as error:
         left = f"{run.images - done:,} of {run.images:,} images are not made"
-        raise type(error)(
-            f"{error}\n{left}{'; the same command with --resume makes them' if run.resumable else ''}"
-        ) from error
+        way_out = "; the same command with --resume makes them" if run.resumable else ""
+        error.args = (f"{error}\n{left}{way_out}",)
+        raise
     return ledger.close(records)
 
 
@@ -98,38 +102,47 @@ def _make_parts(run: Run, out: str, crew: Crew, parts: list[Part], progress: Pro
     elif crew.executor is None:
         from vae_gen.workers import local_processes, make_part_in_worker  # multiprocessing is slow to import
 
+        make = partial(make_part_in_worker, run, out, threads=threads, batch_size=crew.batch_size)
         with local_processes(workers) as pool:
-            yield from _spread(pool, make_part_in_worker, run, out, parts, threads, crew.batch_size, 2 * workers)
+            yield from _spread(pool, make, parts, 2 * workers, progress)
     else:
-        threads = crew.threads or 1
-        yield from _spread(crew.executor, make_part, run, out, parts, threads, crew.batch_size, EXECUTOR_QUEUE)
+        run = run if run.model in shipped() else replace(run, model=_from_anywhere(run.model))
+        make = partial(make_part, run, _from_anywhere(out), threads=crew.threads or 1, batch_size=crew.batch_size)
+        yield from _spread(crew.executor, make, parts, EXECUTOR_QUEUE, progress)
+
+
+def _from_anywhere(path: str) -> str:
+    """A path that workers with other working directories understand; a URL is one already."""
+    return path if "://" in path else str(Path(path).absolute())
 
 
 def _spread(
-    pool: Executor,
-    make: Callable[[Run, str, Part, int, int | None], Record],
-    run: Run,
-    out: str,
-    parts: list[Part],
-    threads: int,
-    batch_size: int | None,
-    at_once: int,
+    pool: Executor, make: Callable[[Part], Record], parts: list[Part], at_once: int, progress: Progress
 ) -> Iterator[Made]:
     """The parts as the executor's workers are done with them, `at_once` of them handed out at a time."""
-    from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
+    from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, wait
 
     waiting = iter(parts)
     running: dict[Future[Record], Part] = {}
     try:
         while True:
             for part in islice(waiting, at_once - len(running)):
-                running[pool.submit(make, run, out, part, threads, batch_size)] = part
+                running[pool.submit(make, part)] = part
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+                part, record = running.pop(future), future.result()
+                progress(part.indices.count)
+                yield part, record
+    except VaeGenError:
+        raise
     except BrokenExecutor as error:
         raise OutputError(f"a worker process ended before its part was complete: {error}") from error
+    except CancelledError as error:
+        raise OutputError("a part was cancelled before it was complete; the cluster's scheduler has ended") from error
+    except Exception as error:  # a cluster's own errors, or those of workers on which something is not installed
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OutputError(f"a worker has not made its part: {cause}") from error
     finally:
         for future in running:
             future.cancel()

@@ -94,7 +94,9 @@ class Ledger:
     def _written(self) -> Iterator[str]:
         """All names that this run writes to."""
         run = self._run
-        yield from (manifest_name(run), self._claim, run.grid_name, *run.files)
+        yield from (manifest_name(run), self._claim, *run.files)
+        if run.shard == 0:
+            yield run.grid_name
         for part in run.parts:
             yield from (part.name or part.stem, part.latents_name, state_name(part))
 
@@ -136,6 +138,7 @@ class Ledger:
     def close(self, records: dict[int, Record]) -> dict[str, Any]:
         """Write the manifest of a run whose parts are all complete, and remove the records; returns it."""
         run = self._run
+        self._store.sweep(self._written())  # what was left by a cluster's worker that ended, and was replaced
         manifest = {
             "command": run.command,
             **run.about,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,16 @@ from vae_gen.version import __version__
 
 SCHEMA = 1
 Provenance = Mapping[str, str | int | float]
+
+
+def versions() -> dict[str, str]:
+    """Of what the bytes of a run depend on, in this process."""
+    return {
+        "vae-gen": __version__,
+        "onnxruntime": ENGINE_VERSION,
+        "numpy": np.__version__,
+        "deflate": deflate.NAME,
+    }
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ class Run:
     metadata: bool = True  # write provenance into images
     latents: bool = False  # write latents beside images
     grid: tuple[int, int] | None = None  # rows and columns of the contact sheet
+    versions: Mapping[str, str] = field(default_factory=versions)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed <= MAX_SEED:
@@ -97,12 +108,7 @@ class Run:
         """What makes one run differ from another, as JSON; all shards of a run have the same."""
         return {
             "schema": SCHEMA,
-            "versions": {
-                "vae-gen": __version__,
-                "onnxruntime": ENGINE_VERSION,
-                "numpy": np.__version__,
-                "deflate": deflate.NAME,
-            },
+            "versions": self.versions,
             "model": self.model_name,
             "decoder_sha256": self.decoder_sha256,
             "seed": self.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -57,6 +57,8 @@ def verify(
             progress(record["images"])
         if not file:
             problems += _strangers(store, records)
+    except BrokenExecutor as error:
+        raise DataError(f"a worker process ended before its part was checked: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{store.path(next(iter(manifests)))} is damaged: {error!r}") from error
     return Report(good, len(records), problems)

@@ -213,6 +213,8 @@ def test_files_beside_a_file_are_kept_too(capsys: pytest.CaptureFixture[str]) ->
         (["--out", "-"], "--out - needs --format npy or tar"),
         (["--out", "-", "--format", "zip"], "--out - needs --format npy or tar"),
         (["--out", "-", "--format", "tar", "--json"], "--json prints on stdout"),
+        (["--out", "-", "--format", "npy", "--dask", "x"], "--dask has workers with a stdout of their own"),
+        (["--dask", "x", "--workers", 2], "--dask has the workers that the cluster has; leave out --workers"),
         (["--grid", "3"], "'3' should look like 10x10"),
         (["--grid", "0x3"], "grid is 0x3"),
         (["--threads", 0], "0 is not in the range"),

@@ -96,8 +96,7 @@ def sample(
     vae-gen sample --n 1000000 --out digits/ --seed 1 --format tar --shard-size 10000 --resume
     vae-gen sample --indices 5,17,100-120 --seed 1 --out again/ --grid 5x5
     """
-    from vae_gen.bundles import shipped
-    from vae_gen.cluster import cluster, from_anywhere
+    from vae_gen.cluster import cluster
     from vae_gen.destinations import destination
     from vae_gen.generate import open_model, plan
     from vae_gen.indices import Indices
@@ -106,9 +105,7 @@ def sample(
     from vae_gen.ledger import seed_of
     from vae_gen.stores import open_store
 
-    # A cluster's workers have working directories of their own.
-    place = destination(from_anywhere(out) if dask else out, format)
-    model = from_anywhere(model) if dask and model not in shipped() else model
+    place = destination(out, format)
     if place.file and (shard_size or shard):
         raise UsageError(f"{out} names one file, and parts of a run need a folder; give a folder's name and --format")
     if shard_size and place.format == "png":
@@ -119,6 +116,10 @@ def sample(
         raise UsageError("--overwrite with --shard would remove what other shards have made; empty --out yourself")
     if shard and seed is None:
         raise UsageError("--shard needs --seed: with a fresh one each, the shards would be parts of different runs")
+    if dask is not None and out == "-":
+        raise UsageError("--dask has workers with a stdout of their own, where --out - would go; give a folder")
+    if dask is not None and workers:
+        raise UsageError("--dask has the workers that the cluster has; leave out --workers")
     if out == "-" and as_json:
         raise UsageError("--json prints on stdout, where --out - has the images; give one of them")
     crew = Crew(threads, workers, batch_size)
