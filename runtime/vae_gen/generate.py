@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from vae_gen.latents import Latents, draw
 from vae_gen.model import Model
 from vae_gen.parts import Part
 from vae_gen.png import PngEncoder
-from vae_gen.runs import Provenance, Run, versions
+from vae_gen.runs import Provenance, Record, Run, to_json, versions
 from vae_gen.stores import Folder, Store, open_store
 
 if TYPE_CHECKING:
@@ -33,10 +32,8 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 1024  # images
 BATCH_BYTES = 2**20
-STATE = ".vae-gen"  # the folder in --out that a run keeps while it is unfinished
 
 Batch = tuple[Indices, Latents, ByteImages]
-Record = dict[str, Any]  # what a manifest says of one part
 Progress = Callable[[int], None]
 
 
@@ -68,20 +65,29 @@ def make_part(
 
     batches = decode_each(model, drawn, part.indices, batch_size, threads)
     latents = part.latents_name if run.latents else None
-    record = write_part(store, part, run.format, run.image_shape, run.provenance, batches, latents, progress)
-    if run.resumable:
-        with store.create(state_name(part)) as file:
-            file.write(json.dumps(record).encode())
+    # A new folder that appears at once must say whose it is; other runs have said so before.
+    at_once = not run.file and run.appears_at_once(store.is_new())
+    claim = (run.claim_name, to_json(run.about)) if at_once else None
+
+    def announce(record: Record) -> None:
+        if run.file:
+            _write(store, run.manifest_name, run.manifest([record]))
+
+    record = write_part(
+        store, part, run.format, run.image_shape, run.provenance, batches, latents, progress, claim, announce
+    )
+    if not run.file:
+        _write(store, part.record_name, record)
     return record
+
+
+def _write(store: Store, name: str, values: Mapping[str, Any]) -> None:
+    with store.create(name) as file:
+        file.write(to_json(values))
 
 
 def _listed(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def state_name(part: Part) -> str:
-    """The file that says that a part of an unfinished run is complete."""
-    return f"{STATE}/{part.number:06d}.json"
 
 
 @lru_cache(maxsize=1)
@@ -165,15 +171,20 @@ def write_part(
     batches: Iterable[Batch],
     latents_name: str | None = None,
     progress: Progress | None = None,
+    claim: tuple[str, bytes] | None = None,
+    announce: Callable[[Record], None] = lambda record: None,
 ) -> Record:
     """Write the images of one part, and their latents if there is a name for them; returns the part's record.
 
+    `claim` is the name and content of a file that a folder of pictures has from its beginning; `announce` is called
+    with the record when all is written and nothing has its name yet.
     Raises OutputError if they cannot be written; nothing is left of the part then.
     """
     pixels, values = hashlib.sha256(), hashlib.sha256()
     with ExitStack() as stack:
+        # The last to be opened is the first to get its name: where the images are, the latents are.
+        images_file = stack.enter_context(_open_part(store, part, format, image_shape, provenance, claim))
         z_file = stack.enter_context(store.create(latents_name)) if latents_name else None
-        images_file = stack.enter_context(_open_part(store, part, format, image_shape, provenance))
         for number, (indices, z, images) in enumerate(batches):
             if z_file:
                 if number == 0:
@@ -187,23 +198,31 @@ def write_part(
             pixels.update(images.data)
             if progress:
                 progress(indices.count)
-    record = {
-        "name": part.name or ".",
-        "images": part.indices.count,
-        "indices": str(part.indices),
-        "pixels_sha256": pixels.hexdigest(),
-    }
-    if latents_name:
-        record |= {"latents": latents_name, "latents_sha256": values.hexdigest()}
+        record = {
+            "name": part.name or ".",
+            "images": part.indices.count,
+            "indices": str(part.indices),
+            "pixels_sha256": pixels.hexdigest(),
+        }
+        if latents_name:
+            record |= {"latents": latents_name, "latents_sha256": values.hexdigest()}
+        announce(record)
     return record
 
 
 @contextmanager
 def _open_part(
-    store: Store, part: Part, format: str, image_shape: ImageShape, provenance: Provenance | None
+    store: Store,
+    part: Part,
+    format: str,
+    image_shape: ImageShape,
+    provenance: Provenance | None,
+    claim: tuple[str, bytes] | None,
 ) -> Iterator[Container]:
     if format == "png":
         with store.create_folder(part.name, part.stem) as folder:
+            if claim:
+                folder.write(*claim)
             yield PngFolder(folder, image_shape, provenance)
         return
     from vae_gen.containers import open_container  # its formats take as long to import as a hundred images to make

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from vae_gen.bundles import shipped
 from vae_gen.cpus import usable_cpus
 from vae_gen.errors import OutputError, UsageError, VaeGenError
-from vae_gen.generate import Progress, Record, draw_each, make_part, open_model
+from vae_gen.generate import Progress, draw_each, make_part, open_model
 from vae_gen.images import grid
 from vae_gen.ledger import Ledger
 from vae_gen.parts import Part
 from vae_gen.png import encode_png
-from vae_gen.runs import Run
+from vae_gen.runs import Record, Run
 from vae_gen.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def make_run(
             done += record["images"]
     except VaeGenError as error:
         left = f"{run.images - done:,} of {run.images:,} images are not made"
-        way_out = "; the same command with --resume makes them" if run.resumable else ""
+        way_out = "" if run.file else "; the same command with --resume makes them"
         error.args = (f"{error}\n{left}{way_out}",)
         raise
     return ledger.close(records)

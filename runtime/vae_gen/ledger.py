@@ -14,11 +14,10 @@ from typing import Any
 
 from vae_gen.defaults import INDEX_DIGITS, SUFFIXES
 from vae_gen.errors import DataError, OutputError
-from vae_gen.generate import STATE, Record, state_name
-from vae_gen.runs import Run
+from vae_gen.parts import STATE
+from vae_gen.runs import MANIFEST, PARTS, Record, Run, to_json
 from vae_gen.stores import Store
 
-MANIFEST = "manifest.json"
 SHARD_MANIFEST = re.compile(r"manifest\.\d+-of-\d+\.json")
 PICTURE = re.compile(rf"\d{{{INDEX_DIGITS},}}\.png")
 _containers = "|".join(re.escape(suffix) for suffix in SUFFIXES.values())
@@ -27,16 +26,6 @@ OURS = re.compile(
     rf"{PICTURE.pattern}|\d{{5,}}|\d{{6,}}({_containers})|(\d+\.)?latents\.npy|grid\.png"
     rf"|manifest\.json|{SHARD_MANIFEST.pattern}|{re.escape(STATE)}"
 )
-
-
-def manifest_name(run: Run) -> str:
-    if run.file:
-        return f"{run.file}.{MANIFEST}"
-    return MANIFEST if run.shards == 1 else f"manifest.{_shard_name(run)}.json"
-
-
-def _shard_name(run: Run) -> str:
-    return f"{run.shard:04d}-of-{run.shards:04d}"
 
 
 def read_json(store: Store, name: str) -> dict[str, Any]:
@@ -71,7 +60,6 @@ class Ledger:
     def __init__(self, store: Store, run: Run) -> None:
         self._store = store
         self._run = run
-        self._claim = f"{STATE}/run.json" if run.shards == 1 else f"{STATE}/run.{_shard_name(run)}.json"
 
     def open(self, resume: bool, overwrite: bool) -> dict[str, Any] | None:
         """Make --out this run's. Returns its manifest if it is complete already.
@@ -86,24 +74,25 @@ class Ledger:
             if complete is not None:
                 return complete
         self._store.sweep(self._written())
-        if self._run.resumable:
-            with self._store.create(self._claim) as file:
-                file.write(_dump(self._run.about))
+        if self._run.appears_at_once(self._store.is_new()):
+            return None
+        with self._store.create(self._run.claim_name) as file:
+            file.write(to_json(self._run.about))
         return None
 
     def _written(self) -> Iterator[str]:
         """All names that this run writes to."""
         run = self._run
-        yield from (manifest_name(run), self._claim, *run.files)
+        yield from (run.manifest_name, run.claim_name, *run.files)
         if run.shard == 0:
             yield run.grid_name
         for part in run.parts:
-            yield from (part.name or part.stem, part.latents_name, state_name(part))
+            yield from (part.name or part.stem, part.latents_name, part.record_name)
 
     def _check(self, there: list[str], resume: bool) -> dict[str, Any] | None:
         """The manifest of this run if it is complete; OutputError if it may not go on in this store."""
         place, way_out = self._store.path(""), "choose another --out, or give --overwrite"
-        name = manifest_name(self._run)
+        name = self._run.manifest_name
         if self._run.file:
             place = self._store.path(self._run.file)
             known = [name] if name in self._store.names() else []
@@ -117,13 +106,15 @@ class Ledger:
             if differences:
                 raise OutputError(f"{place} already holds another run: {differences}; {way_out}")
         if name in known:
-            if resume:
-                self._forget()  # for one that was killed at the very end
-                return read_json(self._store, name)
-            raise OutputError(
-                f"{place} already holds this run, complete; --resume leaves it so, --overwrite repeats it"
-            )
-        if self._claim in known and not resume:
+            manifest = read_json(self._store, name)
+            if PARTS in manifest and (not self._run.file or self._run.file in there):
+                if resume:
+                    self._forget()  # for one that was killed at the very end
+                    return manifest
+                raise OutputError(
+                    f"{place} already holds this run, complete; --resume leaves it so, --overwrite repeats it"
+                )
+        if (name in known or self._run.claim_name in known) and not resume:
             raise OutputError(f"{place} already holds this run, unfinished; --resume goes on with it")
         return None
 
@@ -132,21 +123,16 @@ class Ledger:
         if self._run.file:
             return {}
         there = set(self._store.names(STATE))
-        parts = [part for part in self._run.parts if state_name(part).rpartition("/")[2] in there]
-        return {part.number: read_json(self._store, state_name(part)) for part in parts}
+        parts = [part for part in self._run.parts if part.record_name.rpartition("/")[2] in there]
+        return {part.number: read_json(self._store, part.record_name) for part in parts}
 
     def close(self, records: dict[int, Record]) -> dict[str, Any]:
         """Write the manifest of a run whose parts are all complete, and remove the records; returns it."""
         run = self._run
         self._store.sweep(self._written())  # what was left by a cluster's worker that ended, and was replaced
-        manifest = {
-            "command": run.command,
-            **run.about,
-            "shard": f"{run.shard}/{run.shards}" if run.shards > 1 else None,
-            "parts": [records[part.number] for part in run.parts],
-        }
-        with self._store.create(manifest_name(run)) as file:
-            file.write(_dump(manifest))
+        manifest = run.manifest([records[part.number] for part in run.parts])
+        with self._store.create(run.manifest_name) as file:
+            file.write(to_json(manifest))
         self._forget()
         return manifest
 
@@ -155,7 +141,7 @@ class Ledger:
         there = {f"{STATE}/{name}" for name in ([] if self._run.file else self._store.names(STATE))}
         if not there:
             return
-        for name in {self._claim, *map(state_name, self._run.parts)} & there:
+        for name in {self._run.claim_name, *(part.record_name for part in self._run.parts)} & there:
             self._store.remove(name)
         if not self._store.names(STATE):  # no other shard is at work
             self._store.remove(STATE)
@@ -166,10 +152,6 @@ def seed_of(store: Store, file: str) -> int | None:
     names = [name for name in store.names() if name == (f"{file}.{MANIFEST}" if file else MANIFEST)]
     names += [] if file else [f"{STATE}/{name}" for name in store.names(STATE) if name.startswith("run.")]
     return int(read_json(store, names[0])["seed"]) if names else None
-
-
-def _dump(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:

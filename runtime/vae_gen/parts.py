@@ -12,6 +12,7 @@ from vae_gen.indices import Indices
 IMAGES_PER_FOLDER = 10_000
 FOLDER_DIGITS = 5  # with the 4 digits of 10,000 images, the 9 of a file's name
 PART_DIGITS = 6
+STATE = ".vae-gen"  # the folder in --out that a run keeps while it is unfinished
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Part:
     name: str  # within --out; empty for files right in it
     stem: str  # begins the names of what stands beside it
     indices: Indices
+
+    @property
+    def record_name(self) -> str:
+        """The file that says, of an unfinished run, that this part is complete."""
+        return f"{STATE}/{self.number:06d}.json"
 
     @property
     def latents_name(self) -> str:

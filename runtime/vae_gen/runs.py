@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,13 @@ from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
 from vae_gen.latents import MAX_SEED
-from vae_gen.parts import Part, cut, share
+from vae_gen.parts import STATE, Part, cut, share
 from vae_gen.version import __version__
 
 SCHEMA = 1
+MANIFEST = "manifest.json"
+PARTS = "parts"  # what a manifest has when all of them are complete
+Record = dict[str, Any]  # what a manifest says of one part
 Provenance = Mapping[str, str | int | float]
 
 
@@ -76,10 +80,14 @@ class Run:
         """How many this shard makes."""
         return sum(part.indices.count for part in self.parts)
 
-    @property
-    def resumable(self) -> bool:
-        """Whether there is anything to keep of it while it is unfinished."""
-        return not self.file and (self.shards > 1 or len(self.all_parts) > 1)
+    def appears_at_once(self, is_new: bool) -> bool:
+        """Whether all that it makes gets its name at one moment, in a store that is new or is not.
+
+        Such a run needs no claim: it is one file and nothing beside it, or one new folder of pictures.
+        """
+        first, *others = self.all_parts
+        alone = not (others or self.shards > 1 or self.grid or self.latents)
+        return alone and (bool(self.file) or (is_new and not first.name))
 
     @property
     def files(self) -> list[str]:
@@ -88,6 +96,24 @@ class Run:
             return []
         beside = [self.parts[0].latents_name] if self.latents else []
         return [self.file, *beside, *([self.grid_name] if self.grid else [])]
+
+    @property
+    def claim_name(self) -> str:
+        """The file that says, while the run or its shard is unfinished, what it makes."""
+        if self.file:
+            return self.manifest_name  # which lists no parts as long as there is none
+        return f"{STATE}/run.{self._shard_name}.json" if self.shards > 1 else f"{STATE}/run.json"
+
+    @property
+    def manifest_name(self) -> str:
+        """The file that says what the run or its shard has made."""
+        if self.file:
+            return f"{self.file}.{MANIFEST}"
+        return f"manifest.{self._shard_name}.json" if self.shards > 1 else MANIFEST
+
+    @property
+    def _shard_name(self) -> str:
+        return f"{self.shard:04d}-of-{self.shards:04d}"
 
     @property
     def grid_name(self) -> str:
@@ -124,6 +150,11 @@ class Run:
             "grid": f"{self.grid[0]}x{self.grid[1]}" if self.grid else None,
         }
 
+    def manifest(self, records: list[Record]) -> dict[str, Any]:
+        """What is said of the run, or of its shard, when all its parts are there."""
+        shard = f"{self.shard}/{self.shards}" if self.shards > 1 else None
+        return {"command": self.command, **self.about, "shard": shard, PARTS: records}
+
     @property
     def command(self) -> str:
         """What to type to get the same images; --out is left to whoever does."""
@@ -149,3 +180,8 @@ def provenance(model_name: str, decoder_sha256: str) -> Provenance:
     latin = model_name.encode("latin-1", "replace").decode("latin-1")
     name = "".join(letter if letter.isprintable() else "?" for letter in latin)
     return {"Software": f"vae-gen {__version__}", "Model": f"{name} {decoder_sha256[:16]}"}
+
+
+def to_json(values: Mapping[str, Any]) -> bytes:
+    """As manifests are written."""
+    return (json.dumps(values, indent=2) + "\n").encode()

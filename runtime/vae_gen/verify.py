@@ -14,9 +14,11 @@ import numpy as np
 from vae_gen.containers import read_container
 from vae_gen.containers.members import Chunk, decode_png
 from vae_gen.errors import DataError
-from vae_gen.generate import STATE, Progress, Record, picture_name
+from vae_gen.generate import Progress, picture_name
 from vae_gen.indices import Indices
-from vae_gen.ledger import MANIFEST, PICTURE, SHARD_MANIFEST, read_json
+from vae_gen.ledger import PICTURE, SHARD_MANIFEST, read_json
+from vae_gen.parts import STATE
+from vae_gen.runs import MANIFEST, Record
 from vae_gen.stores import Store, open_store
 
 OWN_TO_A_SHARD = ("command", "shard", "parts")

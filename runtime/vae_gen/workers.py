@@ -12,9 +12,9 @@ from multiprocessing import connection, get_context, parent_process
 from multiprocessing.synchronize import Event
 
 from vae_gen.errors import VaeGenError
-from vae_gen.generate import Record, make_part
+from vae_gen.generate import make_part
 from vae_gen.parts import Part
-from vae_gen.runs import Run
+from vae_gen.runs import Record, Run
 
 _told_to_stop: Event | None = None  # in a worker process, from its beginning
 

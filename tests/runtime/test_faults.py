@@ -99,6 +99,57 @@ def test_a_run_that_is_killed_again_and_again_is_finished_as_if_nothing_had_been
     assert midway >= 3
 
 
+DIES = """
+import os, sys
+from vae_gen.cli import main
+
+left = int(sys.argv[1])
+
+def dying(rename):
+    def renamed(*arguments, **options):
+        global left
+        rename(*arguments, **options)
+        left -= 1
+        if left == 0:
+            os._exit(9)
+    return renamed
+
+os.rename, os.replace = dying(os.rename), dying(os.replace)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "file"),
+    [
+        (("--n", 4), ""),
+        (("--n", 4, "--latents", "--grid", "2x2"), ""),
+        (("--n", 4, "--shard", "0/1"), ""),
+        (("--n", 4, "--format", "tar", "--shard-size", 2), ""),
+        (("--n", 4, "--format", "npy"), ""),
+        (("--n", 4, "--latents", "--grid", "2x2"), "/a.zip"),
+    ],
+    ids=str,
+)
+def test_a_run_that_dies_as_something_gets_its_name_is_finished(what: tuple[object, ...], file: str) -> None:
+    command = ["sample", "--model", TINY, "--seed", "3", "--quiet", *map(str, what), "--resume", "--out"]
+    assert main([*command, f"whole{file}"]) == 0
+    moments = 0
+    while True:
+        moments += 1
+        out = f"died{moments}"
+        found = subprocess.run(
+            [sys.executable, "-c", DIES, str(moments), *command, out + file], check=False, timeout=60
+        )
+        assert main([*command, out + file]) == 0
+        assert tree(out) == tree("whole")
+        assert [path.name for path in Path().glob(".*")] == []
+        if found.returncode == 0:
+            break
+        assert found.returncode == 9
+    assert moments >= 3
+
+
 def test_what_was_complete_is_not_made_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,7 +369,7 @@ def test_an_interrupted_run_leaves_whole_parts_and_no_process(workers: int, numb
     for path in Path("out").glob("0*.npy"):
         assert np.load(path).shape == (20_000, 3, 5, 4)
     assert not [path for path in Path("out").rglob("*") if path.name.endswith(".partial")]
-    assert no_process_left(process.pid)
+    wait_until_no_process_is_left(process.pid)
 
 
 def test_workers_do_not_outlive_a_parent_that_is_killed() -> None:
@@ -331,8 +382,12 @@ def test_workers_do_not_outlive_a_parent_that_is_killed() -> None:
             time.sleep(0.02)
         process.kill()
         process.wait()
+    wait_until_no_process_is_left(process.pid)
+
+
+def wait_until_no_process_is_left(session: int) -> None:
     deadline = time.monotonic() + 10
-    while not no_process_left(process.pid):
+    while not no_process_left(session):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

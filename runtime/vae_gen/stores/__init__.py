@@ -20,7 +20,7 @@ LOCAL_SCHEMES = ("file", "local")
 
 class Folder(Protocol):
     def write(self, name: str, content: bytes) -> None:
-        """Make the file `name`, without "/", in this folder. Raises OutputError."""
+        """Make the file `name` in this folder. Raises OutputError."""
 
 
 class Store(Protocol):
@@ -29,6 +29,9 @@ class Store(Protocol):
     "/" in a name separates folders, which are made as needed. Whatever a store cannot write or remove is an
     OutputError, whatever it cannot read a DataError; other exceptions pass through the blocks as they are.
     """
+
+    def is_new(self) -> bool:
+        """Whether nothing is there, and what `create_folder` makes of the top will appear as a whole."""
 
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
         """A file to write front to back; it takes its name when the block ends, unless by an exception."""

@@ -31,6 +31,8 @@ class LocalFolder:
 
     def write(self, name: str, content: bytes) -> None:
         try:
+            if "/" in name:
+                os.mkdir(self._prefix + os.path.dirname(name), dir_fd=self._directory)  # noqa: PTH120
             file = os.open(self._prefix + name, NEW_FILE, 0o666, dir_fd=self._directory)
             try:
                 written = os.write(file, content)
@@ -69,6 +71,9 @@ class LocalStore:
     def path(self, name: str) -> str:
         return str(Path(self.root, name))
 
+    def is_new(self) -> bool:
+        return not os.path.lexists(self.root)
+
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
         path = Path(self.root, name)
@@ -79,7 +84,7 @@ class LocalStore:
     @contextmanager
     def create_folder(self, name: str, label: str = "") -> Iterator[LocalFolder]:
         target = Path(self.root, name)
-        whole = bool(name) or not os.path.lexists(target)  # one rename publishes a folder that nobody else uses
+        whole = bool(name) or self.is_new()  # one rename publishes a folder that nobody else uses
         self._make(target.parent if whole else target, name)
         if not target.is_dir() and os.path.lexists(target):
             raise OutputError(f"cannot write to {target}: it is a file; give the name of a folder")

@@ -139,6 +139,9 @@ class RemoteStore:
             return self.root
         return f"{self.root}{name}" if self.root.endswith("/") else f"{self.root}/{name}"
 
+    def is_new(self) -> bool:
+        return False
+
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
         what = f"cannot write {self.path(name)}"

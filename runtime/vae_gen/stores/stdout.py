@@ -22,6 +22,9 @@ NAME = "standard output"
 class StdoutStore:
     """See Store. What is written to any name but "-" goes nowhere; nothing can be read back."""
 
+    def is_new(self) -> bool:
+        return False
+
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
         """Standard output itself. What is written before an exception stays written."""
