@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -39,12 +39,11 @@ class Crew:
             if (getattr(self, name) or 1) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
-    def workers_and_threads(self, parts: list[Part]) -> tuple[int, int]:
-        """How many processes make these parts, with how many threads each."""
+    def workers_and_threads(self, images: int, parts: int) -> tuple[int, int]:
+        """How many processes make so many images in so many parts, with how many threads each."""
         cpus = usable_cpus()
-        images = sum(part.indices.count for part in parts)
         wanted = cpus // (self.threads or THREADS_PER_WORKER) if images >= IMAGES_WORTH_PROCESSES else 1
-        workers = max(1, min(self.workers or wanted, cpus, len(parts)))
+        workers = max(1, min(self.workers or wanted, cpus, parts))
         return workers, max(1, min(self.threads or cpus, cpus // workers))
 
 
@@ -74,9 +73,10 @@ def make_run(
     records = ledger.done()
     done = sum(record["images"] for record in records.values())
     progress(done)
-    missing = [part for part in run.parts if part.number not in records]
+    crew_size = crew.workers_and_threads(run.images - done, len(run.parts) - len(records))
+    missing = (part for part in run.parts if part.number not in records)
     try:
-        for part, record in _make_parts(run, out, crew, missing, progress):
+        for part, record in _make_parts(run, out, crew, *crew_size, missing, progress):
             records[part.number] = record
             done += record["images"]
     except VaeGenError as error:
@@ -87,9 +87,10 @@ def make_run(
     return ledger.close(records)
 
 
-def _make_parts(run: Run, out: str, crew: Crew, parts: list[Part], progress: Progress) -> Iterator[Made]:
+def _make_parts(
+    run: Run, out: str, crew: Crew, workers: int, threads: int, parts: Iterable[Part], progress: Progress
+) -> Iterator[Made]:
     """The parts as they are done."""
-    workers, threads = crew.workers_and_threads(parts)
     if crew.executor is None and workers == 1:
         for part in parts:
             yield part, make_part(run, out, part, threads, crew.batch_size, progress)
@@ -108,7 +109,7 @@ def _spread(
     make: Callable[[Run, str, Part, int, int | None], Record],
     run: Run,
     out: str,
-    parts: list[Part],
+    parts: Iterable[Part],
     threads: int,
     batch_size: int | None,
     at_once: int,
@@ -138,4 +139,4 @@ def _write_grid(store: Store, run: Run) -> None:
     first = run.indices.slice(0, rows * columns)
     images = model.decode_bytes(draw_each(run.seed, first, model.latent_dim, run.temperature))
     with store.create(run.grid_name) as file:
-        file.write(encode_png(grid(images, columns)))
+        file.write(encode_png(grid(images, min(columns, first.count))))

@@ -316,7 +316,7 @@ def test_an_interrupted_run_leaves_whole_parts_and_no_process(workers: int, numb
     for path in Path("out").glob("0*.npy"):
         assert np.load(path).shape == (20_000, 3, 5, 4)
     assert not [path for path in Path("out").rglob("*") if path.name.endswith(".partial")]
-    assert no_process_left(process.pid)
+    check_no_process_is_left(process.pid)
 
 
 def test_workers_do_not_outlive_a_parent_that_is_killed() -> None:
@@ -329,8 +329,12 @@ def test_workers_do_not_outlive_a_parent_that_is_killed() -> None:
             time.sleep(0.02)
         process.kill()
         process.wait()
+    check_no_process_is_left(process.pid)
+
+
+def check_no_process_is_left(session: int) -> None:
     deadline = time.monotonic() + 10
-    while not no_process_left(process.pid):
+    while not no_process_left(session):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

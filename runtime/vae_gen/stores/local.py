@@ -137,18 +137,18 @@ class LocalStore:
     def sweep(self, names: Iterable[str]) -> None:
         labels = defaultdict(set)
         for name in names:
-            path = Path(self.root, name)
-            labels[path.parent if name else path].add(partial_label(path.name) if name else TOP)
+            folder, _, file = name.rpartition("/")
+            labels[folder].add(partial_label(file) if file else TOP)
         for folder, ours in labels.items():
             try:
-                for entry in list(folder.iterdir()):
+                for entry in list(Path(self.root, folder).iterdir()):
                     match = PARTIAL.fullmatch(entry.name)
                     if match and match[1] in ours:
                         _discard(entry)
             except NOTHING_THERE:
                 pass
             except OSError as error:
-                raise OutputError(f"cannot clear {folder}: {error.strerror or error}") from error
+                raise OutputError(f"cannot clear {self.path(folder)}: {error.strerror or error}") from error
 
     def _make(self, folder: Path, name: str) -> None:
         try:
