@@ -85,6 +85,11 @@ class Indices:
             first, number = end, number + 1
         return Indices(tuple(pieces))
 
+    def any_between(self, first: int, stop: int) -> bool:
+        """Whether one of the indices first ... stop - 1 is among these."""
+        number = bisect_right(self.ranges, first, key=lambda each: each.stop)
+        return number < len(self.ranges) and self.ranges[number].start < stop
+
     def between(self, first: int, stop: int) -> Indices:
         """Those of the indices first ... stop - 1 that are among these."""
         begin = bisect_right(self.ranges, first, key=lambda each: each.stop)

@@ -108,7 +108,7 @@ def _folder(indices: Indices, ends: list[int], number: int) -> Part:
     place = bisect_right(ends, number)  # the range in which the folder is counted
     folder = (indices.ranges[place].stop - 1) // IMAGES_PER_FOLDER - (ends[place] - 1 - number)
     first = folder * IMAGES_PER_FOLDER
-    name = f"{folder:0{FOLDER_DIGITS}d}"
+    name = folder_name(folder)
     return Part(number, name, name, indices.between(first, first + IMAGES_PER_FOLDER))
 
 
@@ -122,3 +122,8 @@ def _piece(indices: Indices, pieces: int, number: int) -> Part:
     stem = f"{number:0{PART_DIGITS}d}" if pieces > 1 else ""
     first, stop = (indices.count * end // pieces for end in (number, number + 1))
     return Part(number, "", stem, indices.slice(first, stop))
+
+
+def folder_name(folder: int) -> str:
+    """The folder of the images 10,000 * folder ... 10,000 * folder + 9,999."""
+    return f"{folder:0{FOLDER_DIGITS}d}"

@@ -19,6 +19,7 @@ from vae_gen.parts import Parts, cut, share
 from vae_gen.version import __version__
 
 SCHEMA = 1
+GRID = "grid.png"
 MAX_PARTS = 100_000  # of which a process keeps records
 MAX_GRID = 100_000_000  # pixels of a contact sheet
 Provenance = Mapping[str, str | int | float]
@@ -91,7 +92,7 @@ class Run:
 
     @property
     def grid_name(self) -> str:
-        return f"{self.parts[0].stem}.grid.png" if self.file else "grid.png"
+        return f"{self.parts[0].stem}.grid.png" if self.file else GRID
 
     @property
     def provenance(self) -> Provenance | None:

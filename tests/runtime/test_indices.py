@@ -60,6 +60,7 @@ def test_slices_and_batches_are_those_of_a_list() -> None:
         first, last = sorted(dice.choices(numbers, k=2))
         among = [number for number in numbers if first <= number <= last]
         assert list(indices.between(first, last + 1)) == among
+        assert [index for index in range(-1, 62) if indices.any_between(index, index + 1)] == numbers
         assert list(indices.between(max(0, first - 1), last + 1))[-len(among) :] == among
         size = dice.randint(1, 45)
         assert [list(batch) for batch in indices.batches(size)] == [

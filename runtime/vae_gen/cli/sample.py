@@ -123,18 +123,17 @@ def sample(
     if out == "-" and as_json:
         raise UsageError("--json prints on stdout, where --out - has the images; give one of them")
     crew = Crew(threads, workers, batch_size)
+    store = open_store(place.root)
     network = open_model(model)
     if seed is None and resume:
-        seed = seed_of(open_store(place.root), place.file)
-    if seed is None:
-        seed = fresh_seed()
-        options.say(f"seed {seed}", quiet)
+        seed = seed_of(store, place.file)
+    fresh = seed is None
     run = Run(
         model=model,
         model_name=network.name,
         decoder_sha256=network.decoder_sha256,
         image_shape=network.image_shape,
-        seed=seed,
+        seed=fresh_seed() if seed is None else seed,
         indices=Indices.parse(indices)
         if indices is not None
         else Indices.of(start or 0, 16 if count is None else count),
@@ -148,6 +147,8 @@ def sample(
         latents=latents,
         grid=grid,
     )
+    if fresh:
+        options.say(f"seed {run.seed}", quiet)
     with _stopped_by_hand(place.file), cluster(dask) as executor, options.progress_bar(run.images, quiet) as progress:
         manifest = make_run(run, place.root, replace(crew, executor=executor), resume, overwrite, progress)
     if as_json:

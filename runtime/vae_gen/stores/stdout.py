@@ -20,7 +20,14 @@ NAME = "standard output"
 
 @dataclass(frozen=True)
 class StdoutStore:
-    """See Store. What is written to any name but "-" goes nowhere; nothing can be read back."""
+    """See Store. What is written to any name but "-" goes nowhere; nothing can be read back.
+
+    Raises UsageError if standard output is a terminal.
+    """
+
+    def __post_init__(self) -> None:
+        if sys.stdout.isatty():
+            raise UsageError("--out - would fill this terminal with bytes; add > FILE or | PROGRAM, or name a file")
 
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
