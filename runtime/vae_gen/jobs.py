@@ -58,12 +58,18 @@ def make_run(
     """Make what is still missing of a run, or of its shard, in the store `out`; returns its manifest.
 
     `progress` is called with numbers of images as they are done, first with those that a resumed run has already.
-    Raises OutputError if `out` holds something that neither `resume` nor `overwrite` allows for, and what the
-    first part that failed raised, with the number of images that are missing.
+    Raises OutputError if another process is making them, or if `out` holds something that neither `resume` nor
+    `overwrite` allows for, and what the first part that failed raised, with the number of images that are missing.
     """
-    crew = crew or Crew()
     store = open_store(out)
     ledger = Ledger(store, run)
+    with store.lock(ledger.name):
+        return _make_run(run, out, store, ledger, crew or Crew(), resume, overwrite, progress)
+
+
+def _make_run(
+    run: Run, out: str, store: Store, ledger: Ledger, crew: Crew, resume: bool, overwrite: bool, progress: Progress
+) -> dict[str, Any]:
     complete = ledger.open(resume, overwrite)
     if complete is not None:
         progress(run.images)

@@ -92,6 +92,11 @@ class Ledger:
         self._kept: dict[int, Record] = {}  # of a complete run of which something is gone
         self._claim = f"{STATE}/run.json" if run.shards == 1 else f"{STATE}/run.{_shard_name(run)}.json"
 
+    @property
+    def name(self) -> str:
+        """What only one process at a time may write to: the file, or the part of --out that is a shard's."""
+        return manifest_name(self._run)
+
     def open(self, resume: bool, overwrite: bool) -> dict[str, Any] | None:
         """Make --out this run's. Returns its manifest if it is complete already and all its files are there.
 

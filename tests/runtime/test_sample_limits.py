@@ -172,6 +172,30 @@ def test_shards_at_once_make_what_one_run_makes(format: str) -> None:
     assert not Path("out/.vae-gen").exists()
 
 
+@pytest.mark.parametrize("out", ["out", "a.npy"])
+def test_two_that_go_on_with_one_run_are_told_apart(out: str) -> None:
+    command = [*VAE_GEN, "sample", "--model", TINY, "--n", "5000", "--threads", "1", "--batch-size", "5", "-q"]
+    runs = [
+        subprocess.Popen([*command, "--seed", "3", "--out", out, "--resume"], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    errors = [run.communicate(timeout=60)[1] for run in runs]
+    assert all(run.returncode == (1 if error else 0) for run, error in zip(runs, errors, strict=True))
+    assert 0 in [run.returncode for run in runs]
+    for error in filter(None, errors):
+        assert error.startswith(f"Error: another process is at work on {out}")
+        assert error.endswith("; wait for it, or choose another --out\n")
+    assert main(["verify", out]) == 0
+    assert not list(Path().rglob("*.partial"))
+
+
+def test_bench_says_nothing_of_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "nowhere"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "there is no model 'nowhere'" in printed.err
+
+
 @pytest.mark.parametrize("seeds", ["33", "34"])
 @pytest.mark.parametrize("what", [("--format", "png"), ("--format", "npy", "--shard-size", "100")], ids=str)
 def test_two_runs_into_one_folder_at_once_are_one_run_or_refused(seeds: str, what: tuple[str, ...]) -> None:

@@ -15,6 +15,11 @@ from typing import BinaryIO
 from vae_gen.errors import DataError, OutputError
 from vae_gen.files import PARTIAL, partial_label, partial_name, whole_file
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 TOP = "images"  # what the top is called in temporary names
 NEW_FILE = os.O_CREAT | os.O_WRONLY | os.O_EXCL | getattr(os, "O_BINARY", 0)
 RELATIVE = {os.open, os.rename} <= os.supports_dir_fd  # not on Windows
@@ -150,6 +155,24 @@ class LocalStore:
             except OSError as error:
                 raise OutputError(f"cannot clear {self.path(folder)}: {error.strerror or error}") from error
 
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        path = Path(self.root, f".{partial_label(name)}.lock.0-0.partial")  # hidden, and kept by `sweep`
+        try:
+            file = _lock(path)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another process is at work on {self.path(name)}; wait for it, or choose another --out"
+            ) from error
+        except OSError:  # what is wrong here is wrong for all that is to be written, which says so better
+            file = None
+        try:
+            yield
+        finally:
+            if file is not None:
+                path.unlink(missing_ok=True)
+                os.close(file)
+
     def _make(self, folder: Path, name: str) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -160,6 +183,24 @@ class LocalStore:
                         f"cannot write to {folder}: {above} is a file; give the name of a folder"
                     ) from error
             raise OutputError(f"cannot write {self.path(name)}: {error.strerror or error}") from error
+
+
+def _lock(path: Path) -> int | None:
+    """The file at `path`, made if need be, open and locked by this process. Raises OSError."""
+    if fcntl is None:
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), path.stat()):
+                    return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)  # its last owner has removed it meanwhile
 
 
 def _replace_folder(stage: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -55,6 +55,9 @@ class StdoutStore:
 
     def sweep(self, names: Iterable[str]) -> None:
         pass
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def path(self, name: str) -> str:
         return NAME
