@@ -40,7 +40,9 @@ def destination(out: str, format: str | None) -> Destination:
     if name.lower().endswith(PICTURE_SUFFIXES):
         raise UsageError(f"{out} names a picture; give a folder for many, or a file that ends in {_LISTED}")
     for known, suffix in SUFFIXES.items():
-        if name.lower().endswith(suffix) and name.lower() != suffix:
+        if name.lower() == suffix:
+            raise UsageError(f"{out} has no name before {suffix}; write, for example, images{suffix}")
+        if name.lower().endswith(suffix):
             if format not in (None, known):
                 raise UsageError(
                     f"{out} names a file of the format {known}, and --format is {format}; give one of them"

@@ -198,16 +198,23 @@ def write_part(
             pixels.update(images.data)
             if progress:
                 progress(indices.count)
-        record = {
-            "name": part.name or ".",
-            "images": part.indices.count,
-            "indices": str(part.indices),
-            "pixels_sha256": pixels.hexdigest(),
-        }
+        hashes = {"pixels_sha256": pixels.hexdigest()}
         if latents_name:
-            record |= {"latents": latents_name, "latents_sha256": values.hexdigest()}
+            hashes["latents_sha256"] = values.hexdigest()
+        record = expected_record(part, latents_name is not None) | hashes
         announce(record)
     return record
+
+
+def expected_record(part: Part, latents: bool) -> Record:
+    """What a manifest says of a part, but for the hashes."""
+    record = {
+        "name": part.name or ".",
+        "images": part.indices.count,
+        "indices": str(part.indices),
+        "pixels_sha256": None,
+    }
+    return record | {"latents": part.latents_name, "latents_sha256": None} if latents else record
 
 
 @contextmanager

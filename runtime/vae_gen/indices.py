@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ class Indices:
     ranges: tuple[range, ...]
 
     def __post_init__(self) -> None:
-        if not self.ranges or not all(self.ranges):
+        if not self.ranges or any(each.stop <= each.start for each in self.ranges):
             raise UsageError("no images are asked for; ask for at least 1")
         if self.ranges[0].start < 0 or self.ranges[-1].stop - 1 > MAX_INDEX:
             raise UsageError(f"images {self} are asked for; indices run from 0 to 2**63 - 1")
@@ -56,7 +56,8 @@ class Indices:
 
     def __str__(self) -> str:
         """As `parse` reads it."""
-        return ",".join(str(each.start) if len(each) == 1 else f"{each.start}-{each.stop - 1}" for each in self.ranges)
+        ends = ((each.start, each.stop - 1) for each in self.ranges)
+        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -83,6 +84,17 @@ class Indices:
             pieces.append(range(first + offset, end + offset))
             first, number = end, number + 1
         return Indices(tuple(pieces))
+
+    def any_between(self, first: int, stop: int) -> bool:
+        """Whether one of the indices first ... stop - 1 is among these."""
+        number = bisect_right(self.ranges, first, key=lambda each: each.stop)
+        return number < len(self.ranges) and self.ranges[number].start < stop
+
+    def between(self, first: int, stop: int) -> Indices:
+        """Those of the indices first ... stop - 1 that are among these."""
+        begin = bisect_right(self.ranges, first, key=lambda each: each.stop)
+        end = bisect_left(self.ranges, stop, key=lambda each: each.start)
+        return Indices(tuple(range(max(each.start, first), min(each.stop, stop)) for each in self.ranges[begin:end]))
 
     def batches(self, size: int) -> Iterator[Indices]:
         """All of them, `size` at a time."""

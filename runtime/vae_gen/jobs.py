@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -45,12 +45,11 @@ class Crew:
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
 
-    def workers_and_threads(self, parts: list[Part]) -> tuple[int, int]:
-        """How many processes make these parts, with how many threads each."""
+    def workers_and_threads(self, images: int, parts: int) -> tuple[int, int]:
+        """How many processes make so many images in so many parts, with how many threads each."""
         cpus = usable_cpus()
-        images = sum(part.indices.count for part in parts)
         wanted = cpus // (self.threads or THREADS_PER_WORKER) if images >= IMAGES_WORTH_PROCESSES else 1
-        workers = max(1, min(self.workers or wanted, cpus, len(parts)))
+        workers = max(1, min(self.workers or wanted, cpus, parts))
         return workers, max(1, min(self.threads or cpus, cpus // workers))
 
 
@@ -65,12 +64,18 @@ def make_run(
     """Make what is still missing of a run, or of its shard, in the store `out`; returns its manifest.
 
     `progress` is called with numbers of images as they are done, first with those that a resumed run has already.
-    Raises OutputError if `out` holds something that neither `resume` nor `overwrite` allows for, and what the
-    first part that failed raised, with the number of images that are missing.
+    Raises OutputError if another process is making them, or if `out` holds something that neither `resume` nor
+    `overwrite` allows for, and what the first part that failed raised, with the number of images that are missing.
     """
-    crew = crew or Crew()
     store = open_store(out)
     ledger = Ledger(store, run)
+    with store.lock(ledger.name):
+        return _make_run(run, out, store, ledger, crew or Crew(), resume, overwrite, progress)
+
+
+def _make_run(
+    run: Run, out: str, store: Store, ledger: Ledger, crew: Crew, resume: bool, overwrite: bool, progress: Progress
+) -> dict[str, Any]:
     complete = ledger.open(resume, overwrite)
     if complete is not None:
         progress(run.images)
@@ -80,9 +85,10 @@ def make_run(
     records = ledger.done()
     done = sum(record["images"] for record in records.values())
     progress(done)
-    missing = [part for part in run.parts if part.number not in records]
+    crew_size = crew.workers_and_threads(run.images - done, len(run.parts) - len(records))
+    missing = (part for part in run.parts if part.number not in records)
     try:
-        for part, record in _make_parts(run, out, crew, missing, progress):
+        for part, record in _make_parts(run, out, crew, *crew_size, missing, progress):
             records[part.number] = record
             done += record["images"]
     except VaeGenError as error:
@@ -93,9 +99,10 @@ def make_run(
     return ledger.close(records)
 
 
-def _make_parts(run: Run, out: str, crew: Crew, parts: list[Part], progress: Progress) -> Iterator[Made]:
+def _make_parts(
+    run: Run, out: str, crew: Crew, workers: int, threads: int, parts: Iterable[Part], progress: Progress
+) -> Iterator[Made]:
     """The parts as they are done."""
-    workers, threads = crew.workers_and_threads(parts)
     if crew.executor is None and workers == 1:
         for part in parts:
             yield part, make_part(run, out, part, threads, crew.batch_size, progress)
@@ -117,7 +124,7 @@ def _from_anywhere(path: str) -> str:
 
 
 def _spread(
-    pool: Executor, make: Callable[[Part], Record], parts: list[Part], at_once: int, progress: Progress
+    pool: Executor, make: Callable[[Part], Record], parts: Iterable[Part], at_once: int, progress: Progress
 ) -> Iterator[Made]:
     """The parts as the executor's workers are done with them, `at_once` of them handed out at a time."""
     from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, wait
@@ -155,4 +162,4 @@ def _write_grid(store: Store, run: Run) -> None:
     first = run.indices.slice(0, rows * columns)
     images = model.decode_bytes(draw_each(run.seed, first, model.latent_dim, run.temperature))
     with store.create(run.grid_name) as file:
-        file.write(encode_png(grid(images, columns)))
+        file.write(encode_png(grid(images, min(columns, first.count))))

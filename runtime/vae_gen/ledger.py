@@ -7,38 +7,19 @@ A run that writes one file of a given name has nothing to resume; its manifest s
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from vae_gen.defaults import INDEX_DIGITS, SUFFIXES
 from vae_gen.errors import DataError, OutputError
-from vae_gen.parts import STATE
-from vae_gen.runs import MANIFEST, PARTS, Record, Run, to_json
+from vae_gen.generate import picture_name
+from vae_gen.parts import STATE, Part
+from vae_gen.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
+from vae_gen.runs import GRID, MANIFEST, PARTS, Record, Run, to_json
 from vae_gen.stores import Store
 
 SHARD_MANIFEST = re.compile(r"manifest\.\d+-of-\d+\.json")
-PICTURE = re.compile(rf"\d{{{INDEX_DIGITS},}}\.png")
-_containers = "|".join(re.escape(suffix) for suffix in SUFFIXES.values())
-# What this program writes into a folder, and may remove from it when told to overwrite.
-OURS = re.compile(
-    rf"{PICTURE.pattern}|\d{{5,}}|\d{{6,}}({_containers})|(\d+\.)?latents\.npy|grid\.png"
-    rf"|manifest\.json|{SHARD_MANIFEST.pattern}|{re.escape(STATE)}"
-)
-
-
-def read_json(store: Store, name: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises DataError if it holds none."""
-    with store.open(name) as file:
-        content = file.read()
-    try:
-        values = json.loads(content)
-    except ValueError as error:
-        raise DataError(f"{store.path(name)} is damaged: {error}") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{store.path(name)} is damaged: it holds no JSON object")
-    return values
+CLAIM = re.compile(r"run(\.\d+-of-\d+)?\.json")
 
 
 def in_the_way(store: Store, files: Collection[str] = ()) -> list[str]:
@@ -47,11 +28,47 @@ def in_the_way(store: Store, files: Collection[str] = ()) -> list[str]:
     return [name for name in there if name in files] if files else there
 
 
+def manifests_in(there: Iterable[str]) -> list[str]:
+    return [name for name in there if name == MANIFEST or SHARD_MANIFEST.fullmatch(name)]
+
+
+def claims_in(store: Store) -> list[str]:
+    return [f"{STATE}/{name}" for name in store.names(STATE) if CLAIM.fullmatch(name)]
+
+
 def clear(store: Store) -> None:
-    """Remove what an earlier run has left in a folder."""
-    for name in in_the_way(store):
-        if OURS.fullmatch(name):
-            store.remove(name)
+    """Remove what earlier runs have left in a folder: what their manifests and claims list, and nothing else.
+
+    Raises DataError if one of them is damaged; nothing has been removed then.
+    """
+    there = store.names()
+    known = manifests_in(there)
+    try:
+        outlines = [read_outline(store, name) for name in [*known, *claims_in(store)]]
+    except DataError as error:
+        raise DataError(f"{error}; choose another --out, or remove it yourself") from error
+    for outline in outlines:
+        remove_parts(store, outline.parts, outline.latents)
+        if outline.grid:
+            store.remove(GRID)
+    for name in [*known, STATE]:
+        store.remove(name)
+
+
+def remove_parts(store: Store, parts: Iterable[Part], latents: bool) -> None:
+    """Remove these parts of a run from a store."""
+    there = set(store.names())
+    for part in parts:
+        names = [part.name] if part.name else list(map(picture_name, part.indices))
+        for name in [*names, *([part.latents_name] if latents else [])]:
+            if name in there:
+                store.remove(name)
+
+
+def is_there(part: Part, latents: bool, there: Collection[str]) -> bool:
+    """Whether the files of a part are among these names; what is in them is not looked at."""
+    names = [part.name] if part.name else map(picture_name, part.indices)
+    return all(name in there for name in names) and (not latents or part.latents_name in there)
 
 
 class Ledger:
@@ -60,9 +77,15 @@ class Ledger:
     def __init__(self, store: Store, run: Run) -> None:
         self._store = store
         self._run = run
+        self._kept: dict[int, Record] = {}  # of a complete run of which something is gone
+
+    @property
+    def name(self) -> str:
+        """What only one process at a time may write to: the file, or the part of --out that is a shard's."""
+        return self._run.manifest_name
 
     def open(self, resume: bool, overwrite: bool) -> dict[str, Any] | None:
-        """Make --out this run's. Returns its manifest if it is complete already.
+        """Make --out this run's. Returns its manifest if it is complete already and all its files are there.
 
         Raises OutputError if --out holds something else, or this run, and neither `resume` nor `overwrite` is given.
         """
@@ -72,7 +95,13 @@ class Ledger:
         elif there := in_the_way(self._store, self._run.files):
             complete = self._check(there, resume)
             if complete is not None:
-                return complete
+                names = set(self._store.names())
+                self._kept = {
+                    part.number: record for part, record in complete.records if is_there(part, complete.latents, names)
+                }
+                if len(self._kept) == len(complete.parts):
+                    self._forget()  # for one that was killed at the very end
+                    return complete.values
         self._store.sweep(self._written())
         if self._run.appears_at_once(self._store.is_new()):
             return None
@@ -89,7 +118,7 @@ class Ledger:
         for part in run.parts:
             yield from (part.name or part.stem, part.latents_name, part.record_name)
 
-    def _check(self, there: list[str], resume: bool) -> dict[str, Any] | None:
+    def _check(self, there: list[str], resume: bool) -> RunManifest | None:
         """The manifest of this run if it is complete; OutputError if it may not go on in this store."""
         place, way_out = self._store.path(""), "choose another --out, or give --overwrite"
         name = self._run.manifest_name
@@ -97,23 +126,20 @@ class Ledger:
             place = self._store.path(self._run.file)
             known = [name] if name in self._store.names() else []
         else:
-            known = [name for name in there if name == MANIFEST or SHARD_MANIFEST.fullmatch(name)]
-            known += [f"{STATE}/{each}" for each in self._store.names(STATE) if each.startswith("run.")]
+            known = [*manifests_in(there), *claims_in(self._store)]
         if not known:
             raise OutputError(f"{place} already holds something; {way_out}")
         for each in known:
             differences = _differences(read_json(self._store, each), self._run.about)
             if differences:
                 raise OutputError(f"{place} already holds another run: {differences}; {way_out}")
-        if name in known:
-            manifest = read_json(self._store, name)
-            if PARTS in manifest and (not self._run.file or self._run.file in there):
-                if resume:
-                    self._forget()  # for one that was killed at the very end
-                    return manifest
-                raise OutputError(
-                    f"{place} already holds this run, complete; --resume leaves it so, --overwrite repeats it"
-                )
+        complete = name in known and PARTS in read_json(self._store, name)
+        if complete and (not self._run.file or self._run.file in there):
+            if resume:
+                return read_manifest(self._store, name, self._run.file)
+            raise OutputError(
+                f"{place} already holds this run, complete; --resume makes only what is gone, --overwrite repeats it"
+            )
         if (name in known or self._run.claim_name in known) and not resume:
             raise OutputError(f"{place} already holds this run, unfinished; --resume goes on with it")
         return None
@@ -124,15 +150,19 @@ class Ledger:
             return {}
         there = set(self._store.names(STATE))
         parts = [part for part in self._run.parts if part.record_name.rpartition("/")[2] in there]
-        return {part.number: read_json(self._store, part.record_name) for part in parts}
+        records = {part.number: read_json(self._store, part.record_name) for part in parts}
+        return self._kept | {
+            part.number: records[part.number]
+            for part in parts
+            if is_record(records[part.number], part, self._run.latents)
+        }
 
     def close(self, records: dict[int, Record]) -> dict[str, Any]:
         """Write the manifest of a run whose parts are all complete, and remove the records; returns it."""
         run = self._run
         self._store.sweep(self._written())  # what was left by a cluster's worker that ended, and was replaced
         manifest = run.manifest([records[part.number] for part in run.parts])
-        with self._store.create(run.manifest_name) as file:
-            file.write(to_json(manifest))
+        write_manifest(self._store, run, manifest)
         self._forget()
         return manifest
 
@@ -150,8 +180,19 @@ class Ledger:
 def seed_of(store: Store, file: str) -> int | None:
     """The seed of the run whose file of this name, or whose parts, a store holds; None if it holds no run."""
     names = [name for name in store.names() if name == (f"{file}.{MANIFEST}" if file else MANIFEST)]
-    names += [] if file else [f"{STATE}/{name}" for name in store.names(STATE) if name.startswith("run.")]
-    return int(read_json(store, names[0])["seed"]) if names else None
+    names += [] if file else claims_in(store)
+    if not names:
+        return None
+    seed = read_json(store, names[0]).get("seed")
+    if type(seed) is not int:
+        raise DataError(f"{store.path(names[0])} is damaged: its seed is {seed!r:.60}")
+    return seed
+
+
+def write_manifest(store: Store, run: Run, values: dict[str, Any]) -> None:
+    """What is to be found of a run that is complete."""
+    with store.create(run.manifest_name) as file:
+        file.write(to_json(values))
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from typing import overload
 
 from vae_gen.defaults import SUFFIXES
 from vae_gen.errors import UsageError
@@ -35,7 +38,33 @@ class Part:
         return f"{self.stem}.latents.npy" if self.stem else "latents.npy"
 
 
-def cut(indices: Indices, format: str, part_size: int | None, shards: int, file: str = "") -> list[Part]:
+class Parts(Sequence[Part]):
+    """Parts that follow one another, each worked out when it is asked for: a billion of them cost nothing."""
+
+    def __init__(self, part_of: Callable[[int], Part], numbers: range) -> None:
+        self._part_of = part_of
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def total(self) -> int:
+        """Their number, where len() fails: beyond 2**63 - 1."""
+        return self._numbers.stop - self._numbers.start
+
+    @overload
+    def __getitem__(self, position: int) -> Part: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> Parts: ...
+
+    def __getitem__(self, position: int | slice) -> Part | Parts:
+        found = self._numbers[position]
+        return self._part_of(found) if isinstance(found, int) else Parts(self._part_of, found)
+
+
+def cut(indices: Indices, format: str, part_size: int | None, shards: int, file: str = "") -> Parts:
     """All parts of a run; shard i of n makes those that `share` says.
 
     A container holds `part_size` images, or a shard's share of them. PNG files stand in folders of 10,000 by their
@@ -43,40 +72,64 @@ def cut(indices: Indices, format: str, part_size: int | None, shards: int, file:
     """
     if format == "png":
         return _folders(indices) if indices.count > IMAGES_PER_FOLDER else _files(indices, shards)
-    size = part_size or -(-indices.count // shards)
+    size, suffix = part_size or -(-indices.count // shards), SUFFIXES[format]
     if file:
-        return [Part(0, file, file[: -len(SUFFIXES[format])], indices)]
-    stems = (f"{number:0{PART_DIGITS}d}" for number in range(-(-indices.count // size)))
-    return [
-        Part(number, stem + SUFFIXES[format], stem, batch)
-        for number, (stem, batch) in enumerate(zip(stems, indices.batches(size), strict=True))
-    ]
+        return Parts(partial(_named, file, file[: -len(suffix)], indices), range(1))
+    return Parts(partial(_container, indices, suffix, size), range(-(-indices.count // size)))
 
 
-def share(parts: list[Part], shard: int, shards: int) -> list[Part]:
+def share(parts: Parts, shard: int, shards: int) -> Parts:
     """The parts that shard 0 ... shards - 1 makes: neighbours, and as many as the others or one more."""
+    check_shard(shard, shards)
+    return parts[parts.total * shard // shards : parts.total * (shard + 1) // shards]
+
+
+def check_shard(shard: int, shards: int) -> None:
+    """Raise UsageError unless there is such a shard."""
     if not 0 <= shard < shards:
         raise UsageError(f"shard is {shard}/{shards}; n shards are numbered 0/n to n-1/n")
-    return parts[len(parts) * shard // shards : len(parts) * (shard + 1) // shards]
 
 
-def _folders(indices: Indices) -> list[Part]:
-    folders: dict[int, list[range]] = {}
+def _named(file: str, stem: str, indices: Indices, number: int) -> Part:
+    return Part(number, file, stem, indices)
+
+
+def _container(indices: Indices, suffix: str, size: int, number: int) -> Part:
+    stem = f"{number:0{PART_DIGITS}d}"
+    return Part(number, stem + suffix, stem, indices.slice(number * size, (number + 1) * size))
+
+
+def _folders(indices: Indices) -> Parts:
+    # How many folders there are up to the end of each range; a range may begin in the folder where the last one ended.
+    ends: list[int] = []
+    last = -1  # folder
     for each in indices.ranges:
-        for folder in range(each.start // IMAGES_PER_FOLDER, (each.stop - 1) // IMAGES_PER_FOLDER + 1):
-            first = folder * IMAGES_PER_FOLDER
-            piece = range(max(each.start, first), min(each.stop, first + IMAGES_PER_FOLDER))
-            folders.setdefault(folder, []).append(piece)
-    names = {folder: f"{folder:0{FOLDER_DIGITS}d}" for folder in folders}
-    return [
-        Part(number, names[folder], names[folder], Indices(tuple(pieces)))
-        for number, (folder, pieces) in enumerate(folders.items())
-    ]
+        first, before = each.start // IMAGES_PER_FOLDER, last
+        last = (each.stop - 1) // IMAGES_PER_FOLDER
+        ends.append((ends[-1] if ends else 0) + last - max(first, before + 1) + 1)
+    return Parts(partial(_folder, indices, ends), range(ends[-1]))
 
 
-def _files(indices: Indices, shards: int) -> list[Part]:
+def _folder(indices: Indices, ends: list[int], number: int) -> Part:
+    place = bisect_right(ends, number)  # the range in which the folder is counted
+    folder = (indices.ranges[place].stop - 1) // IMAGES_PER_FOLDER - (ends[place] - 1 - number)
+    first = folder * IMAGES_PER_FOLDER
+    name = folder_name(folder)
+    return Part(number, name, name, indices.between(first, first + IMAGES_PER_FOLDER))
+
+
+def _files(indices: Indices, shards: int) -> Parts:
     """Files right in --out, cut for as many shards as have an image to make."""
-    ends = [indices.count * number // shards for number in range(shards + 1)]
-    pieces = [indices.slice(first, stop) for first, stop in pairwise(ends) if first < stop]
-    stems = [f"{number:0{PART_DIGITS}d}" for number in range(len(pieces))] if len(pieces) > 1 else [""]
-    return [Part(number, "", stem, piece) for number, (stem, piece) in enumerate(zip(stems, pieces, strict=True))]
+    pieces = min(shards, indices.count)
+    return Parts(partial(_piece, indices, pieces), range(pieces))
+
+
+def _piece(indices: Indices, pieces: int, number: int) -> Part:
+    stem = f"{number:0{PART_DIGITS}d}" if pieces > 1 else ""
+    first, stop = (indices.count * end // pieces for end in (number, number + 1))
+    return Part(number, "", stem, indices.slice(first, stop))
+
+
+def folder_name(folder: int) -> str:
+    """The folder of the images 10,000 * folder ... 10,000 * folder + 9,999."""
+    return f"{folder:0{FOLDER_DIGITS}d}"

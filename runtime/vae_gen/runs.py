@@ -16,11 +16,14 @@ from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
 from vae_gen.latents import MAX_SEED
-from vae_gen.parts import STATE, Part, cut, share
+from vae_gen.parts import STATE, Parts, cut, share
 from vae_gen.version import __version__
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+GRID = "grid.png"
+MAX_PARTS = 100_000  # of which a process keeps records
+MAX_GRID = 100_000_000  # pixels of a contact sheet
 PARTS = "parts"  # what a manifest has when all of them are complete
 Record = dict[str, Any]  # what a manifest says of one part
 Provenance = Mapping[str, str | int | float]
@@ -64,30 +67,43 @@ class Run:
             raise UsageError(f"shard-size is {self.part_size}; it must be at least 1")
         if self.grid and min(self.grid) < 1:
             raise UsageError(f"grid is {self.grid[0]}x{self.grid[1]}; it must have at least one row and one column")
-        share([], self.shard, self.shards)
+        height, width = self.image_shape[1:]
+        if self.grid and min(self.grid[0] * self.grid[1], self.indices.count) * height * width > MAX_GRID:
+            raise UsageError(
+                f"grid is {self.grid[0]}x{self.grid[1]} images of {height}x{width}; "
+                f"a contact sheet has at most {MAX_GRID:,} pixels"
+            )
+        if self.parts.total > MAX_PARTS:
+            way_out = "divide the run with --shard" + (", or choose a larger --shard-size" if self.part_size else "")
+            raise UsageError(
+                f"{self.indices.count:,} images would fill {self.parts.total:,} "
+                f"{'files' if self.part_size else 'folders'}, and at most {MAX_PARTS:,} are made at once; {way_out}"
+            )
 
     @cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> Parts:
         """Those that this shard makes."""
         return share(self.all_parts, self.shard, self.shards)
 
     @cached_property
-    def all_parts(self) -> list[Part]:
+    def all_parts(self) -> Parts:
         return cut(self.indices, self.format, self.part_size, self.shards, self.file)
 
     @cached_property
     def images(self) -> int:
         """How many this shard makes."""
-        return sum(part.indices.count for part in self.parts)
+        if not self.parts:
+            return 0
+        first, last = self.parts[0].indices.ranges[0], self.parts[-1].indices.ranges[-1]
+        return self.indices.between(first.start, last.stop).count
 
     def appears_at_once(self, is_new: bool) -> bool:
         """Whether all that it makes gets its name at one moment, in a store that is new or is not.
 
         Such a run needs no claim: it is one file and nothing beside it, or one new folder of pictures.
         """
-        first, *others = self.all_parts
-        alone = not (others or self.shards > 1 or self.grid or self.latents)
-        return alone and (bool(self.file) or (is_new and not first.name))
+        alone = self.all_parts.total == 1 and self.shards == 1 and not (self.grid or self.latents)
+        return alone and (bool(self.file) or (is_new and not self.all_parts[0].name))
 
     @property
     def files(self) -> list[str]:
@@ -117,7 +133,7 @@ class Run:
 
     @property
     def grid_name(self) -> str:
-        return f"{self.parts[0].stem}.grid.png" if self.file else "grid.png"
+        return f"{self.parts[0].stem}.grid.png" if self.file else GRID
 
     @property
     def provenance(self) -> Provenance | None:

@@ -3,139 +3,169 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import math
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
 from vae_gen.containers import read_container
-from vae_gen.containers.members import Chunk, decode_png
+from vae_gen.containers.members import Chunk, cannot_read, decode_png
+from vae_gen.defaults import INDEX_DIGITS, SUFFIXES
 from vae_gen.errors import DataError
 from vae_gen.generate import Progress, picture_name
+from vae_gen.images import ImageShape
 from vae_gen.indices import Indices
-from vae_gen.ledger import PICTURE, SHARD_MANIFEST, read_json
-from vae_gen.parts import STATE
+from vae_gen.ledger import manifests_in, remove_parts
+from vae_gen.parts import FOLDER_DIGITS, IMAGES_PER_FOLDER, PART_DIGITS, STATE, Part, folder_name
+from vae_gen.run_manifest import OWN_TO_A_SHARD, RunManifest, read_manifest
 from vae_gen.runs import MANIFEST, Record
 from vae_gen.stores import Store, open_store
 
-OWN_TO_A_SHARD = ("command", "shard", "parts")
 SHOWN = 3  # names in one message
 PIECE = 2**20  # bytes
+PICTURE = re.compile(rf"\d{{{INDEX_DIGITS},19}}\.png")
+FOLDER = re.compile(rf"\d{{{FOLDER_DIGITS},15}}")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as the manifests say."""
+
+    part: str  # a file or a folder in --out; "shards" if it is about all of them
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.problem}"
 
 
 @dataclass(frozen=True)
 class Report:
     """What a check of a run's results has found."""
 
-    images: int  # of the parts that are as the manifests say
+    images: int  # that the manifests list
+    good: int  # of them, in parts that are as the manifests say
     parts: int
-    problems: list[str]  # each begins with what it is about
+    problems: list[Problem]
+    damaged: list[tuple[RunManifest, Part]]
+    missing_shards: list[int]  # the first of them
+
+    def commands(self, out: str, file: str, manifests: Sequence[RunManifest]) -> list[str]:
+        """What makes the damaged parts again, when they are removed, and the missing shards."""
+        # A single file, and what decode makes, is made as a whole.
+        way = "--overwrite" if file or manifests[0].values.get("seed") is None else "--resume"
+        shards = {manifest.shard: manifest.command for manifest, _ in self.damaged}
+        first = manifests[0]
+        for shard in self.missing_shards:
+            shards[shard] = first.command.replace(
+                f"--shard {first.shard}/{first.shards}", f"--shard {shard}/{first.shards}"
+            )
+        return [f"{command} --out {shlex.quote(out)} {way}" for command in shards.values()]
 
 
-def verify(
-    out: str, file: str = "", executor: Executor | None = None, progress: Progress = lambda images: None
-) -> Report:
-    """Compare a folder, or the one `file` in it, with what its manifests say: files, counts, and hashes of the pixels.
+def read_manifests(store: Store, file: str = "") -> list[RunManifest]:
+    """The manifests of a run in a folder, or of the run that wrote the one `file` in it.
 
-    Parts are checked by `executor` if one is given. Raises DataError if there is no manifest or one is damaged.
+    Raises DataError if there is none or one is damaged.
     """
-    store = open_store(out)
-    manifests = {name: read_json(store, name) for name in _manifest_names(store, file)}
-    try:
-        problems = list(_shard_problems(manifests))
-        records = [record for manifest in manifests.values() for record in manifest["parts"]]
-        tasks = [
-            (out, manifest["format"], tuple(manifest["image_shape"]), record)
-            for manifest in manifests.values()
-            for record in manifest["parts"]
-        ]
-        good = 0
-        for record, found in zip(records, (executor.map if executor else map)(_check_part, tasks), strict=True):
-            problems += found
-            good += 0 if found else record["images"]
-            progress(record["images"])
-        if not file:
-            problems += _strangers(store, records)
-    except BrokenExecutor as error:
-        raise DataError(f"a worker process ended before its part was checked: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{store.path(next(iter(manifests)))} is damaged: {error!r}") from error
-    return Report(good, len(records), problems)
-
-
-def images_of(out: str, file: str) -> int:
-    """How many images the manifests list."""
-    store = open_store(out)
-    return sum(
-        sum(record["images"] for record in read_json(store, name)["parts"]) for name in _manifest_names(store, file)
-    )
-
-
-def _manifest_names(store: Store, file: str) -> list[str]:
     there = store.names()
-    if file:
-        names = [name for name in there if name == f"{file}.{MANIFEST}"]
-    else:
-        names = [name for name in there if name == MANIFEST or SHARD_MANIFEST.fullmatch(name)]
+    names = [name for name in there if name == f"{file}.{MANIFEST}"] if file else manifests_in(there)
     if not names and not file and store.names(STATE):
         raise DataError(f"{store.path('')} holds an unfinished run; vae-gen sample --resume makes the rest")
     if not names:
         what = f"{file}.{MANIFEST}" if file else MANIFEST
         raise DataError(f"there is no {store.path(what)}; vae-gen sample writes one when all images are made")
-    return names
+    return [read_manifest(store, name, file) for name in names]
 
 
-def _shard_problems(manifests: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Do the manifests belong to one run, and are all its shards there?"""
-    names = list(manifests)
-    first = manifests[names[0]]
-    for name in names[1:]:
-        different = [
-            key for key in first if key not in ("command", "shard", "parts") and first[key] != manifests[name][key]
-        ]
-        if different:
-            yield f"{name}: not of the same run as {names[0]}: {', '.join(different)} differ"
-    shards = first["shards"]
-    there = {manifest["shard"] for manifest in manifests.values()}
-    missing = [f"{shard}/{shards}" for shard in range(shards) if f"{shard}/{shards}" not in there] if shards > 1 else []
-    if missing:
-        yield f"shards: {len(missing)} of {shards} are missing or unfinished: {_some(missing)}"
-    made = sum(record["images"] for manifest in manifests.values() for record in manifest["parts"])
-    if not missing and made != first["images"]:
-        yield f"{names[0]}: its parts have {made:,} images, and the run {first['images']:,}"
+def verify(
+    out: str,
+    manifests: Sequence[RunManifest],
+    executor: Executor | None = None,
+    progress: Progress = lambda images: None,
+) -> Report:
+    """Compare what is in the folder `out` with what these manifests say: files, counts, and hashes of the pixels.
 
-
-def _check_part(task: tuple[str, str, tuple[int, int, int], Record]) -> list[str]:
-    """What is wrong with one part. A plain function: any executor can run it."""
-    out, kind, image_shape, record = task
+    Parts are checked by `executor` if one is given. Raises DataError if it fails.
+    """
     store = open_store(out)
-    name = record["name"]
-    indices = Indices.parse(record["indices"])
+    missing, problems = _shard_problems(manifests)
+    listed = [(manifest, part, record) for manifest in manifests for part, record in manifest.records]
+    tasks = [(out, manifest.format, manifest.image_shape, part, record) for manifest, part, record in listed]
+    damaged, good = [], 0
+    try:
+        for (manifest, part, _), found in zip(
+            listed, (executor.map if executor else map)(_check_part, tasks), strict=True
+        ):
+            problems += found
+            if found:
+                damaged.append((manifest, part))
+            else:
+                good += part.indices.count
+            progress(part.indices.count)
+    except BrokenExecutor as error:
+        raise DataError(f"a process ended before it had checked its part: {error}; try --workers 1") from error
+    if not manifests[0].file:
+        problems += _strangers(store, manifests[0])
+    images = sum(part.indices.count for _, part, _ in listed)
+    return Report(images, good, len(listed), problems, damaged, missing)
+
+
+def discard(store: Store, report: Report) -> None:
+    """Remove the parts that are not as the manifests say, so that the run can be resumed."""
+    for manifest, part in report.damaged:
+        remove_parts(store, [part], manifest.latents)
+
+
+def _shard_problems(manifests: Sequence[RunManifest]) -> tuple[list[int], list[Problem]]:
+    """The first of the shards that are missing, and what is wrong with the manifests together."""
+    first, problems = manifests[0], []
+    for manifest in manifests[1:]:
+        keys = [key for key in first.values.keys() | manifest.values.keys() if key not in OWN_TO_A_SHARD]
+        different = sorted(key for key in keys if first.values.get(key) != manifest.values.get(key))
+        if different:
+            what = f"not of the same run as {first.name}: {', '.join(different)} differ{'s' * (len(different) == 1)}"
+            problems.append(Problem(manifest.name, what))
+    there = {manifest.shard for manifest in manifests if manifest.shards == first.shards}
+    missing = list(islice((shard for shard in range(first.shards) if shard not in there), SHOWN + 1))
+    if missing:
+        number = first.shards - len(there)
+        names = _some([f"{shard}/{first.shards}" for shard in missing])
+        problems.append(Problem("shards", f"{number:,} of {first.shards:,} are missing or unfinished: {names}"))
+    return missing[:SHOWN], problems
+
+
+def _check_part(task: tuple[str, str, ImageShape, Part, Record]) -> list[Problem]:
+    """What is wrong with one part. A plain function: any executor can run it."""
+    out, kind, image_shape, part, record = task
+    store = open_store(out)
     problems: list[str] = []
     try:
         if kind == "png":
-            folder = "" if name == "." else name
-            missing = _missing(store, folder, indices)
+            missing = _missing(store, part)
             if missing:
-                return [f"{name}: {len(missing):,} of {indices.count:,} images are missing: {_some(missing)}"]
-            problems += _check_pixels(_pictures(store, folder, indices), indices, image_shape, record)
+                names = f"{len(missing):,} of {part.indices.count:,} images are missing: {_some(missing)}"
+                return [Problem(record["name"], names)]
+            problems += _check_pixels(_pictures(store, part), part.indices, image_shape, record)
         else:
-            with store.open(name) as stream:
-                chunks = read_container(kind, stream, store.path(name))
-                problems += _check_pixels(chunks, indices, image_shape, record)
-        if "latents" in record and _hash_of_latents(store, record["latents"]) != record["latents_sha256"]:
-            problems.append("its latents are not those of the manifest")
+            with store.open(part.name) as stream:
+                chunks = read_container(kind, stream, store.path(part.name))
+                problems += _check_pixels(chunks, part.indices, image_shape, record)
     except DataError as error:
         problems.append(str(error))
-    return [f"{name}: {problem}" for problem in problems]
+    try:
+        if "latents" in record:
+            problems += _check_latents(store, part, record)
+    except DataError as error:
+        problems.append(str(error))
+    return [Problem(record["name"], problem) for problem in problems]
 
 
-def _check_pixels(
-    chunks: Iterable[Chunk], indices: Indices, image_shape: tuple[int, int, int], record: Record
-) -> Iterator[str]:
+def _check_pixels(chunks: Iterable[Chunk], indices: Indices, image_shape: ImageShape, record: Record) -> Iterator[str]:
     digest = hashlib.sha256()
     expected = iter(indices)
     count = 0
@@ -144,7 +174,7 @@ def _check_pixels(
             yield f"its images have the shape {images.shape[1:]}, not {image_shape}"
             return
         if found is not None and found != list(islice(expected, len(found))):
-            yield f"its images are not those with the indices {_short(record['indices'])}, in this order"
+            yield f"its images are not those with the indices {_short(str(indices))}, in this order"
             return
         count += len(images)
         digest.update(np.ascontiguousarray(images).data)
@@ -154,40 +184,69 @@ def _check_pixels(
         yield "its pixels are not those of the manifest"
 
 
-def _missing(store: Store, folder: str, indices: Indices) -> list[str]:
-    there = set(store.names(folder))
-    return [name for name in map(picture_name, indices) if name not in there]
+def _missing(store: Store, part: Part) -> list[str]:
+    there = set(store.names(part.name))
+    return [name for name in map(picture_name, part.indices) if name not in there]
 
 
-def _pictures(store: Store, folder: str, indices: Indices) -> Iterator[Chunk]:
-    for index in indices:
-        name = f"{folder}/{picture_name(index)}" if folder else picture_name(index)
+def _pictures(store: Store, part: Part) -> Iterator[Chunk]:
+    for index in part.indices:
+        name = f"{part.name}/{picture_name(index)}" if part.name else picture_name(index)
         with store.open(name) as stream:
             yield None, decode_png(stream.read(), name, store.path(""))[None]
 
 
-def _hash_of_latents(store: Store, name: str) -> str:
+def _check_latents(store: Store, part: Part, record: Record) -> Iterator[str]:
     digest = hashlib.sha256()
-    with store.open(name) as stream:
-        np.lib.format.read_magic(stream)
-        np.lib.format.read_array_header_1_0(stream)
+    path = store.path(part.latents_name)
+    with store.open(part.latents_name) as stream, cannot_read(path):
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise DataError(f"{path} is not of version 1.0 of .npy")
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+        size = 0
         while piece := stream.read(PIECE):
             digest.update(piece)
-    return digest.hexdigest()
+            size += len(piece)
+    if dtype != np.dtype("<f4") or by_columns or len(shape) != 2 or shape[0] != part.indices.count:
+        yield f"{path} holds {dtype} of shape {shape}, not latents of {part.indices.count:,} images"
+    elif size != 4 * math.prod(shape):
+        yield f"{path} holds {size:,} bytes of latents, not {4 * math.prod(shape):,}"
+    elif digest.hexdigest() != record["latents_sha256"]:
+        yield f"{path} holds latents that are not those of the manifest"
 
 
-def _strangers(store: Store, records: list[Record]) -> Iterator[str]:
-    """Pictures in the run's folders that no part has."""
-    folders: dict[str, list[Indices]] = {}
-    for record in records:
-        folders.setdefault("" if record["name"] == "." else record["name"], []).append(Indices.parse(record["indices"]))
-    for folder, parts in folders.items():
-        if folder and not store.is_folder(folder):
-            continue
-        known = {picture_name(index) for part in parts for index in part}
-        strange = [name for name in store.names(folder) if PICTURE.fullmatch(name) and name not in known]
-        if strange:
-            yield f"{folder or '.'}: {len(strange):,} images are not in the manifest: {_some(strange)}"
+def _strangers(store: Store, manifest: RunManifest) -> Iterator[Problem]:
+    """What looks like a part of the run, or a picture in one, and is not in it, whichever shards are there."""
+    indices, there = manifest.indices, store.names()
+
+    def is_picture(name: str) -> bool:
+        index = int(name[: -len(".png")])
+        return picture_name(index) == name and indices.any_between(index, index + 1)
+
+    def is_folder(name: str) -> bool:
+        first = int(name) * IMAGES_PER_FOLDER
+        return name == folder_name(int(name)) and indices.any_between(first, first + IMAGES_PER_FOLDER)
+
+    def is_container(name: str) -> bool:
+        number = int(name.partition(".")[0])
+        return number < manifest.all_parts.total and name == manifest.all_parts[number].name
+
+    if manifest.format != "png":
+        like = re.compile(rf"\d{{{PART_DIGITS},18}}{re.escape(SUFFIXES[manifest.format])}")
+        yield from _strange(".", there, like, is_container)
+    elif indices.count <= IMAGES_PER_FOLDER:
+        yield from _strange(".", there, PICTURE, is_picture)
+    else:
+        yield from _strange(".", there, FOLDER, is_folder)
+        for folder in filter(FOLDER.fullmatch, there):
+            if is_folder(folder):
+                yield from _strange(folder, store.names(folder), PICTURE, is_picture)
+
+
+def _strange(folder: str, there: list[str], like: re.Pattern[str], belongs: Callable[[str], bool]) -> Iterator[Problem]:
+    strange = [name for name in there if like.fullmatch(name) and not belongs(name)]
+    if strange:
+        yield Problem(folder, f"{len(strange):,} in it that the manifest does not list: {_some(strange)}")
 
 
 def _some(names: list[str]) -> str:

@@ -110,14 +110,14 @@ def test_verify_finds_what_is_damaged_and_missing(root: str, capsys: pytest.Capt
     found = capsys.readouterr()
     assert "000001.npy: its pixels are not those of the manifest\n" in found.out
     assert f"000002.npy: cannot read {root}/000002.npy: " in found.out
-    assert f"Error: {root}: 2 problems; 240 of 500 images are not as the manifest says" in found.err
+    assert f"Error: {root}: 2 problems; 240 of 500 images are in damaged parts" in found.err
 
 
 def test_a_url_with_a_run_is_kept(root: str, capsys: pytest.CaptureFixture[str]) -> None:
     sample(*RUNS["npy"], "--out", root)
     was = there(root)
     for arguments, message in (
-        ((*RUNS["npy"],), f"{root} already holds this run, complete; --resume leaves it so, --overwrite repeats it"),
+        ((*RUNS["npy"],), f"{root} already holds this run, complete; --resume makes only what is gone"),
         ((*RUNS["tar"],), f"{root} already holds another run: format is npy there and tar here"),
         ((*RUNS["tar"], "--resume"), f"{root} already holds another run: format is npy there and tar here"),
     ):

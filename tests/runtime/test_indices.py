@@ -42,7 +42,7 @@ def test_what_is_no_set_of_indices_is_refused(text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "count", "message"), [(0, 0, "n is 0"), (-1, 2, "indices run"), (2**63 - 1, 2, "run")]
+    ("start", "count", "message"), [(0, 0, "n is 0"), (-1, 2, "indices run"), (2**63 - 1, 2, "run"), (0, 10**23, "run")]
 )
 def test_a_range_out_of_range_is_refused(start: int, count: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -57,6 +57,11 @@ def test_slices_and_batches_are_those_of_a_list() -> None:
         first, stop = sorted((dice.randint(0, len(numbers) - 1), dice.randint(1, len(numbers) + 3)))
         if first < min(stop, len(numbers)):
             assert list(indices.slice(first, stop)) == numbers[first:stop]
+        first, last = sorted(dice.choices(numbers, k=2))
+        among = [number for number in numbers if first <= number <= last]
+        assert list(indices.between(first, last + 1)) == among
+        assert [index for index in range(-1, 62) if indices.any_between(index, index + 1)] == numbers
+        assert list(indices.between(max(0, first - 1), last + 1))[-len(among) :] == among
         size = dice.randint(1, 45)
         assert [list(batch) for batch in indices.batches(size)] == [
             numbers[begin : begin + size] for begin in range(0, len(numbers), size)

@@ -20,13 +20,13 @@ import pytest
 from vae_gen import jobs
 from vae_gen.cli import main
 from vae_gen.errors import DataError, MissingExtraError, OutputError, StoppedError, UsageError, VaeGenError
-from vae_gen.generate import Record
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
 from vae_gen.model import Model
 from vae_gen.parts import Part
-from vae_gen.runs import Run
-from vae_gen.verify import verify
+from vae_gen.runs import Record, Run
+from vae_gen.stores import open_store
+from vae_gen.verify import read_manifests, verify
 
 from tests.conftest import MODELS
 
@@ -81,8 +81,7 @@ def test_workers_times_threads_never_exceed_the_processors(cpus: int, monkeypatc
     monkeypatch.setattr(jobs, "usable_cpus", lambda: cpus)
 
     def split(workers: int | None, threads: int | None, images: int, parts: int) -> tuple[int, int]:
-        indices = Indices.of(0, images // parts)
-        return Crew(threads, workers).workers_and_threads([Part(0, "", "", indices)] * parts)
+        return Crew(threads, workers).workers_and_threads(images, parts)
 
     amounts = (None, 1, 2, 3, 5, 16, 64, 1000)
     for threads in amounts:
@@ -182,9 +181,9 @@ def test_a_check_whose_worker_is_killed_says_so() -> None:
     make_run(run_of(MODELS / "tiny"), "out")
     with (
         ProcessPoolExecutor(1, get_context("spawn"), os._exit, (1,)) as pool,
-        pytest.raises(DataError, match=r"^a worker process ended before its part was checked: "),
+        pytest.raises(DataError, match=r"^a process ended before it had checked its part: "),
     ):
-        verify("out", executor=pool)
+        verify("out", read_manifests(open_store("out")), executor=pool)
 
 
 @pytest.mark.parametrize(

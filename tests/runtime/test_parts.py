@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import pickle
+import random
+
 import pytest
 from vae_gen.errors import UsageError
 from vae_gen.indices import Indices
-from vae_gen.parts import cut, share
+from vae_gen.parts import IMAGES_PER_FOLDER, Parts, cut, share
 
 
-def named(parts: list) -> list[tuple[str, str]]:
+def named(parts: Parts) -> list[tuple[str, str]]:
     return [(part.name, str(part.indices)) for part in parts]
 
 
@@ -42,6 +45,33 @@ def test_containers_hold_a_shard_size_or_a_share_each() -> None:
     assert (part.name, part.latents_name) == ("digits.NPY", "digits.latents.npy")
 
 
+def test_folders_of_scattered_images_are_those_of_a_list() -> None:
+    dice = random.Random(0)
+    for _ in range(30):
+        numbers = sorted(dice.sample(range(7 * IMAGES_PER_FOLDER), dice.choice([10_001, 30_000, 69_000])))
+        expected: dict[str, list[int]] = {}
+        for index in numbers:
+            expected.setdefault(f"{index // IMAGES_PER_FOLDER:05d}", []).append(index)
+        parts = cut(Indices.parse(",".join(map(str, numbers))), "png", None, 1)
+        assert {part.name: list(part.indices) for part in parts} == expected
+        assert [part.number for part in parts] == list(range(len(expected)))
+
+
+@pytest.mark.parametrize("format", ["png", "npy"])
+def test_a_billion_parts_cost_nothing(format: str) -> None:
+    parts = cut(Indices.of(5_000, 10**13), format, None if format == "png" else 10_000, 1)
+    last = share(pickle.loads(pickle.dumps(parts)), 999_999, 1_000_000)
+    assert len(parts) - len(last) == last[0].number == 10**9 * 999_999 // 1_000_000
+    assert len(last) == 1000 + (format == "png")
+    assert str(last[-1].indices).endswith(str(10**13 + 4_999))
+
+
+def test_more_shards_than_images_cost_nothing() -> None:
+    parts = cut(Indices.of(3, 20), "png", None, 99_999_999)
+    assert named(parts[-2:]) == [("", "21"), ("", "22")]
+    assert len(share(parts, 0, 99_999_999)) == 0
+
+
 @pytest.mark.parametrize("format", ["png", "npy", "tar"])
 @pytest.mark.parametrize(("count", "part_size"), [(1, None), (7, None), (10_000, None), (45_000, 4000), (45_000, None)])
 @pytest.mark.parametrize("shards", [1, 2, 3, 8])
@@ -57,4 +87,4 @@ def test_shards_are_disjoint_and_together_complete(format: str, count: int, part
 @pytest.mark.parametrize(("shard", "shards"), [(3, 3), (-1, 3), (0, 0)])
 def test_a_shard_that_is_not_there_is_refused(shard: int, shards: int) -> None:
     with pytest.raises(UsageError, match=f"shard is {shard}/{shards}"):
-        share([], shard, shards)
+        share(cut(Indices.of(0, 10), "npy", 1, 1), shard, shards)

@@ -240,10 +240,15 @@ def test_a_new_top_appears_at_once_and_one_that_is_there_is_added_to(store: Loca
         folder.write("2", b"2")
     assert files(store) == {"1": b"1", "2": b"2"}
     top.rename(top.with_name("aside"))
-    with store.create_folder("") as folder:
-        folder.write("3", b"3")
-        write(store, "4", b"4")  # somebody else's
-    assert files(store) == {"3": b"3", "4": b"4"}
+
+    def write_into_what_another_makes() -> None:
+        with store.create_folder("") as folder:
+            folder.write("3", b"3")
+            write(store, "4", b"4")
+
+    with pytest.raises(OutputError, match=f"^cannot write to {top}: another process has made it meanwhile"):
+        write_into_what_another_makes()
+    assert files(store) == {"4": b"4"}
     assert [path.name for path in top.parent.iterdir() if path.name.endswith(".partial")] == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,11 +51,11 @@ def bench(
     from vae_gen.jobs import Crew
     from vae_gen.rates import measure
 
-    rows = []
-    if not as_json:
-        click.echo(f"{model}, {options.count(min(threads or usable_cpus(), usable_cpus()), 'thread')}")
-        click.echo(f"{'':8}{'images/s':>10}{'us/image':>10}{'bytes/image':>13}")
+    rows: list[dict[str, Any]] = []
     for rate in measure(model, out, Crew(threads, workers, batch_size), seconds):
+        if not rows and not as_json:
+            click.echo(f"{model}, {options.count(min(threads or usable_cpus(), usable_cpus()), 'thread')}")
+            click.echo(f"{'':8}{'images/s':>10}{'us/image':>10}{'bytes/image':>13}")
         rows.append(dataclasses.asdict(rate))
         if not as_json:
             line = f"{rate.way:8}{rate.images_per_second:10,.0f}{1e6 / rate.images_per_second:10.1f}"

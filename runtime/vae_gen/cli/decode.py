@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
@@ -37,11 +38,10 @@ def decode(
     """
     from vae_gen.cpus import usable_cpus
     from vae_gen.destinations import destination
-    from vae_gen.generate import decode_each, open_model, write_part
+    from vae_gen.generate import decode_each, open_model, plan, write_part
     from vae_gen.indices import Indices
     from vae_gen.latent_files import read_latents
-    from vae_gen.ledger import clear, in_the_way
-    from vae_gen.parts import cut
+    from vae_gen.ledger import clear, in_the_way, write_manifest
     from vae_gen.runs import provenance
     from vae_gen.stores import open_store
 
@@ -50,14 +50,17 @@ def decode(
     latents = network.check_latents(read_latents(z, sys.stdin))
     about = provenance(network.name, network.decoder_sha256)
     store = open_store(place.root)
+    everything = Indices.of(0, len(latents))
+    run = plan(model, 0, everything, format=place.format, file=place.file)  # its seed is of none
     if overwrite and not place.file:
         clear(store)
     elif not overwrite and in_the_way(store, [place.file] if place.file else []):
         raise OutputError(
             f"{store.path(place.file)} already holds something; choose another --out, or give --overwrite"
         )
+    records = []
     with options.progress_bar(len(latents), quiet) as progress:
-        for part in cut(Indices.of(0, len(latents)), place.format, None, 1, place.file):
+        for part in run.parts:
             batches = decode_each(
                 network,
                 lambda indices: latents[indices.ranges[0].start : indices.ranges[0].stop],
@@ -65,5 +68,8 @@ def decode(
                 batch_size,
                 threads or usable_cpus(),
             )
-            write_part(store, part, place.format, network.image_shape, about, batches, progress=progress)
+            record = write_part(store, part, place.format, network.image_shape, about, batches, progress=progress)
+            records.append(record)
+    command = shlex.join(["vae-gen", "decode", "--model", model, "--z", z, "--format", place.format])
+    write_manifest(store, run, {"command": command, **run.about, "seed": None, "shard": None, "parts": records})
     options.say(f"{options.count(len(latents), 'image')} in {options.place(out)}", quiet)

@@ -53,7 +53,7 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str |
     return int(sides[0]), int(sides[-1])
 
 
-def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
+def not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
     if not value:
         raise click.BadParameter("an empty path", context, parameter)
     return value
@@ -115,7 +115,7 @@ destination_option = click.option(
     "--out",
     default="out",
     show_default=True,
-    callback=_not_empty,
+    callback=not_empty,
     help="A folder; a file that ends as its format does; - for stdout; or a URL such as s3://bucket/digits.",
 )
 pictures_argument = click.argument("pictures", nargs=-1, required=True, type=PathType())

@@ -123,15 +123,14 @@ def sample(
     if out == "-" and as_json:
         raise UsageError("--json prints on stdout, where --out - has the images; give one of them")
     crew = Crew(threads, workers, batch_size)
+    store = open_store(place.root)
     open_model(model)  # before anything is said or drawn
     if seed is None and resume:
-        seed = seed_of(open_store(place.root), place.file)
-    if seed is None:
-        seed = fresh_seed()
-        options.say(f"seed {seed}", quiet)
+        seed = seed_of(store, place.file)
+    fresh = seed is None
     run = plan(
         model,
-        seed,
+        fresh_seed() if seed is None else seed,
         Indices.of(start or 0, 16 if count is None else count) if indices is None else Indices.parse(indices),
         temperature=temperature,
         format=place.format,
@@ -143,6 +142,8 @@ def sample(
         latents=latents,
         grid=grid,
     )
+    if fresh:
+        options.say(f"seed {run.seed}", quiet)
     with _stopped_by_hand(place.file), cluster(dask) as executor, options.progress_bar(run.images, quiet) as progress:
         manifest = make_run(run, place.root, replace(crew, executor=executor), resume, overwrite, progress)
     if as_json:

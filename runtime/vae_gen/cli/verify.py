@@ -4,57 +4,91 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from vae_gen.cli import options
-from vae_gen.errors import DataError
+from vae_gen.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from vae_gen.verify import Report
 
 SHOWN = 20  # problems
 IMAGES_WORTH_PROCESSES = 20_000
 
 
 @click.command()
-@click.argument("out")
+@click.argument("out", callback=options.not_empty)
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes that read. Default: one a processor.")
+@click.option("--discard", is_flag=True, help="Remove the parts that are damaged, so that sample can make them again.")
 @options.json_option
 @options.quiet_option
-def verify(out: str, workers: int | None, as_json: bool, quiet: bool) -> None:
+def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: bool) -> None:
     """Check what sample has written against its manifest.
 
     OUT is what --out was: every part must be there, of every shard, with the pixels that it was made with. The exit
-    status is 1 if anything is wrong.
+    status is 1 if anything is wrong. sample --resume makes again what is gone, and leaves what is there.
 
     \b
     vae-gen verify out/
     vae-gen verify digits.npy --json
+    vae-gen verify out/ --discard
     """
+    from vae_gen import verify as check
     from vae_gen.cpus import usable_cpus
-    from vae_gen.destinations import destination
-    from vae_gen.verify import images_of, verify
+    from vae_gen.destinations import STDOUT, destination
+    from vae_gen.stores import open_store
     from vae_gen.workers import local_processes
 
+    if out == STDOUT:
+        raise UsageError("- is standard output, which cannot be read; give what --out of sample was")
     place = destination(out, None)
-    images = images_of(place.root, place.file)
+    store = open_store(place.root)
+    manifests = check.read_manifests(store, place.file)
+    images = sum(part.indices.count for manifest in manifests for part in manifest.parts)
     count = min(workers or usable_cpus(), usable_cpus()) if images >= IMAGES_WORTH_PROCESSES else 1
     with options.progress_bar(images, quiet) as progress:
         if count == 1:
-            report = verify(place.root, place.file, progress=progress)
+            report = check.verify(place.root, manifests, progress=progress)
         else:
             with local_processes(count) as pool:
-                report = verify(place.root, place.file, pool, progress)
+                report = check.verify(place.root, manifests, pool, progress)
+    if discard:
+        check.discard(store, report)
+    commands = report.commands(out, place.file, manifests)
     if as_json:
-        click.echo(json.dumps({"out": out, "good": not report.problems, **dataclasses.asdict(report)}, indent=2))
+        content = {
+            "out": out,
+            "good": not report.problems,
+            "images": report.images,
+            "good_images": report.good,
+            "parts": report.parts,
+            "problems": [dataclasses.asdict(problem) for problem in report.problems],
+            "commands": commands,
+        }
+        click.echo(json.dumps(content, indent=2))
     else:
         for problem in report.problems[:SHOWN]:
             click.echo(problem)
         if len(report.problems) > SHOWN:
             click.echo(f"{len(report.problems) - SHOWN} more; --json lists them all")
     if report.problems:
-        raise DataError(
-            f"{out}: {options.count(len(report.problems), 'problem')}; {images - report.images:,} of {images:,} images "
-            "are not as the manifest says; its command makes them again, with --indices only these"
-        )
+        raise DataError("\n".join([_summary(out, report), *_advice(report, place.file, discard), *commands]))
     options.say(
-        f"{options.count(images, 'image')} in {options.count(report.parts, 'part')}: as the manifest says", quiet
+        f"{options.count(report.images, 'image')} in {options.count(report.parts, 'part')}: as the manifest says", quiet
     )
+
+
+def _summary(out: str, report: Report) -> str:
+    bad = report.images - report.good
+    found = options.count(len(report.problems), "problem")
+    return f"{out}: {found}" + (f"; {bad:,} of {report.images:,} images are in damaged parts" if bad else "")
+
+
+def _advice(report: Report, file: str, discarded: bool) -> list[str]:
+    if report.damaged and not (discarded or file):
+        return ["Remove the parts that are named, or let verify --discard do so, and make them again:"]
+    if report.damaged or report.missing_shards:
+        return ["Make them again:" if report.damaged else "Make the rest:"]
+    return ["Remove what is of no run, or of another, by hand"]

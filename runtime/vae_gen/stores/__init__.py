@@ -61,6 +61,12 @@ class Store(Protocol):
         Nothing may be writing them: what a living process has not published yet looks the same.
         """
 
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """A block that one process at a time may be in, for each name; OutputError if another is.
+
+        A killed process leaves it. Only a local directory knows of others; elsewhere it is up to the user.
+        """
+
     def path(self, name: str) -> str:
         """What messages call `name`."""
 

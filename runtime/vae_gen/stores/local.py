@@ -14,6 +14,12 @@ from typing import BinaryIO
 from vae_gen.errors import DataError, OutputError
 from vae_gen.files import PARTIAL, partial_label, partial_name, whole_file
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = "lock.0-0.partial"  # ends the names of lock files, which are hidden, and which `sweep` keeps
 TOP = "images"  # what the top is called in temporary names
 NEW_FILE = os.O_CREAT | os.O_WRONLY | os.O_EXCL | getattr(os, "O_BINARY", 0)
 RELATIVE = {os.open, os.rename} <= os.supports_dir_fd  # not on Windows
@@ -72,7 +78,7 @@ class LocalStore:
         return str(Path(self.root, name))
 
     def is_new(self) -> bool:
-        return not os.path.lexists(self.root)
+        return not os.path.lexists(self.root or os.curdir)
 
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
@@ -96,9 +102,13 @@ class LocalStore:
             yield folder
             if name:
                 _replace_folder(stage, target)
-            elif not (whole and _takes_its_name(stage, target)):
+            elif whole:
+                stage.rename(target)
+            else:
                 folder.move_files(stage)
         except OSError as error:
+            if whole and not name and target.is_dir():
+                raise OutputError(f"cannot write to {target}: another process has made it meanwhile") from error
             raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
         finally:
             if folder is not None:
@@ -142,20 +152,42 @@ class LocalStore:
     def sweep(self, names: Iterable[str]) -> None:
         labels = defaultdict(set)
         for name in names:
-            path = Path(self.root, name)
-            labels[path.parent].add(partial_label(path.name))
-            if not name:
-                labels[path].add(TOP)
-        for folder, ours in labels.items():
+            folder, _, file = name.rpartition("/")
+            labels[Path(self.root, folder) if folder else Path(self.root)].add(partial_label(file) if file else TOP)
+            if not name:  # a new top is made beside its place
+                labels[Path(self.root).parent].add(partial_label(Path(self.root).name))
+        for place, ours in labels.items():
             try:
-                for entry in list(folder.iterdir()):
+                for entry in list(place.iterdir()):
                     match = PARTIAL.fullmatch(entry.name)
                     if match and match[1] in ours:
                         _discard(entry)
             except NOTHING_THERE:
                 pass
             except OSError as error:
-                raise OutputError(f"cannot clear {folder}: {error.strerror or error}") from error
+                raise OutputError(f"cannot clear {place}: {error.strerror or error}") from error
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        top = Path(self.root)
+        if self.is_new():  # what is to appear as a whole must not be there for a lock
+            path = top.with_name(f".{partial_label(top.name)}.{LOCK}")
+        else:
+            path = top / f".{partial_label(name)}.{LOCK}"
+        try:
+            file = _lock(path)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another process is at work on {self.path(name)}; wait for it, or choose another --out"
+            ) from error
+        except OSError:  # what is wrong here is wrong for all that is to be written, which says so better
+            file = None
+        try:
+            yield
+        finally:
+            if file is not None:
+                path.unlink(missing_ok=True)
+                os.close(file)
 
     def _make(self, folder: Path, name: str) -> None:
         try:
@@ -169,15 +201,22 @@ class LocalStore:
             raise OutputError(f"cannot write {self.path(name)}: {error.strerror or error}") from error
 
 
-def _takes_its_name(stage: Path, target: Path) -> bool:
-    """Rename the stage, unless somebody has made the target meanwhile and put something into it."""
-    try:
-        stage.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+def _lock(path: Path) -> int | None:
+    """The file at `path`, made if need be, open and locked by this process. Raises OSError."""
+    if fcntl is None:
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), path.stat()):
+                    return file
+        except BaseException:
+            os.close(file)
             raise
-        return False
-    return True
+        os.close(file)  # its last owner has removed it meanwhile
 
 
 def _replace_folder(stage: Path, target: Path) -> None:

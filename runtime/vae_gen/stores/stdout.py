@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,7 +20,14 @@ NAME = "standard output"
 
 @dataclass(frozen=True)
 class StdoutStore:
-    """See Store. What is written to any name but "-" goes nowhere; nothing can be read back."""
+    """See Store. What is written to any name but "-" goes nowhere; nothing can be read back.
+
+    Raises UsageError if standard output is a terminal.
+    """
+
+    def __post_init__(self) -> None:
+        if sys.stdout.isatty():
+            raise UsageError("--out - would fill this terminal with bytes; add > FILE or | PROGRAM, or name a file")
 
     def is_new(self) -> bool:
         return False
@@ -51,6 +58,9 @@ class StdoutStore:
 
     def sweep(self, names: Iterable[str]) -> None:
         pass
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def path(self, name: str) -> str:
         return NAME

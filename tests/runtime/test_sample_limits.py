@@ -1,0 +1,212 @@
+"""vae-gen sample at the edges: absurd numbers, odd places, two at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from vae_gen.cli import main
+from vae_gen.runs import MAX_PARTS
+
+from tests.conftest import MODELS
+
+TINY = str(MODELS / "tiny")
+VAE_GEN = [sys.executable, "-m", "vae_gen"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def sample(*arguments: object, status: int = 0) -> None:
+    assert main(["sample", "--model", TINY, *map(str, arguments)]) == status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n", -1], "n is -1; it must be at least 1"),
+        (["--n", 10**23], "images 0-99999999999999999999999 are asked for; indices run from 0 to 2**63 - 1"),
+        (["--start", -1], "images -1-14 are asked for; indices run from 0 to 2**63 - 1"),
+        (["--n", 2, "--start", 2**63 - 1], "indices run from 0 to 2**63 - 1"),
+        (["--n", 10**13], "10,000,000,000,000 images would fill 1,000,000,000 folders, and at most 100,000 are made"),
+        (
+            ["--n", 2**63, "--format", "tar", "--shard-size", 1],
+            "would fill 9,223,372,036,854,775,808 files, and at most",
+        ),
+        (["--n", 10**13, "--seed", 1, "--shard", "7/9"], "111,111,111 folders, and at most 100,000 are made at once"),
+        (["--n", 10**9, "--grid", "10000x10000"], "grid is 10000x10000 images of 5x4; a contact sheet has at most"),
+        (["--seed", -1], "seed is -1; it must be between 0 and 2**64 - 1"),
+        (["--seed", 2**64], "seed is 18446744073709551616; it must be between 0 and 2**64 - 1"),
+        (["--temperature", "nan"], "nan is not in the range 0<=x<=100"),
+        (["--temperature", "-0.1"], "-0.1 is not in the range 0<=x<=100"),
+        (["--batch-size", 0], "0 is not in the range 1<=x<=1000000"),
+        (["--threads", 2000], "2000 is not in the range 1<=x<=1024"),
+        (["--out", ""], "an empty path"),
+        (["--out", ".npy"], ".npy has no name before .npy; write, for example, images.npy"),
+        (["--out", "a/.tar"], "a/.tar has no name before .tar; write, for example, images.tar"),
+        (["--indices", "1,,2"], "'' is no index and no range of them"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_made_is_refused_at_once(
+    arguments: list[object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample(*arguments, status=2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert not error.startswith("seed")  # of a run that will not be
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--n", 1, "--start", 2**63 - 1],
+        ["--batch-size", 1_000_000, "--threads", 1024, "--workers", 1024],
+        ["--temperature", 0],
+        ["--shard-size", 10**30, "--format", "npy"],
+        ["--shard-size", 1, "--format", "tar", "--workers", 1000],
+        ["--grid", "100000x100000"],
+        ["--n", 3, "--shard", "99999998/99999999", "--seed", 1],
+    ],
+    ids=str,
+)
+def test_odd_numbers_make_what_they_say(arguments: list[object]) -> None:
+    sample("--n", 5, "--out", "out", *arguments)
+    assert main(["verify", "out"]) == ("--shard" in arguments)  # the other shards are missing
+
+
+def test_a_contact_sheet_has_no_room_for_images_that_are_not_made() -> None:
+    sample("--n", 3, "--grid", "100000x100000", "--out", "out")
+    with Image.open("out/grid.png") as sheet:
+        assert sheet.size == (2 + 3 * 6, 2 + 1 * 7)
+
+
+def test_a_run_of_as_many_parts_as_may_be_begins_at_once() -> None:
+    what = ["--n", MAX_PARTS, "--format", "npy", "--shard-size", 1, "--shard", "0/1", "--seed", 1, "--out", "out"]
+    with subprocess.Popen([*VAE_GEN, "sample", "--model", TINY, *map(str, what)], stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 20
+        while not list(Path("out").glob("*.npy")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        memory = Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
+        process.terminate()
+    assert int(memory) < 400_000  # kB
+
+
+def test_scattered_images_take_no_longer_than_others() -> None:
+    indices = list(range(0, 60_000, 3))
+    began = time.monotonic()
+    sample("--indices", ",".join(map(str, indices)), "--seed", 1, "--out", "a.npy", "--quiet")
+    assert time.monotonic() - began < 20
+    sample("--indices", "59997", "--seed", 1, "--out", "b.npy", "--quiet")
+    np.testing.assert_array_equal(np.load("a.npy")[-1:], np.load("b.npy"))
+
+
+@pytest.mark.parametrize(
+    "out", ["a b/c\nd", "ü/漢.npy", "x/../y", "./-", "~", "a\x01b", "-x", "a.npy.npy", "a*b?[c].tar", "%s.zip", "C:"]
+)
+def test_odd_names_are_names(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sample("--n", 3, f"--out={out}")
+    assert Path(out).exists()
+    assert main(["verify", "--", out]) == 0
+
+
+@pytest.mark.parametrize("out", ["link", "link/a.npy", "file.npy"])
+def test_links_are_followed(out: str) -> None:
+    Path("folder").mkdir()
+    Path("link").symlink_to("folder")
+    Path("file.npy").symlink_to("folder/b.npy")
+    sample("--n", 3, "--out", out, "--overwrite")
+    assert main(["verify", out]) == 0
+    assert Path("link").is_symlink()
+    assert Path("file.npy").is_symlink()
+
+
+@pytest.mark.parametrize("out", ["dangling", "pipe", "pipe.npy", "/dev/null", "/proc/x"])
+def test_what_is_no_folder_and_no_file_is_kept(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("dangling").symlink_to("nowhere")
+    os.mkfifo("pipe")
+    os.mkfifo("pipe.npy")
+    sample("--n", 3, "--out", out, "--overwrite", status=1)
+    assert out in capsys.readouterr().err
+    assert sorted(path.name for path in Path().iterdir()) == ["dangling", "pipe", "pipe.npy"]
+    assert Path("pipe").is_fifo()
+    assert Path("pipe.npy").is_fifo()
+
+
+@pytest.mark.parametrize("command", [["sample", "--n", "3"], ["decode", "--z", "1,2,3"]], ids=lambda words: words[0])
+def test_a_terminal_gets_no_bytes(command: list[str]) -> None:
+    ours, terminal = pty.openpty()
+    words = [*VAE_GEN, *command, "--model", TINY, "--out", "-", "--format", "npy"]
+    found = subprocess.run(words, stdout=terminal, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(terminal)
+    os.close(ours)
+    assert found.returncode == 2
+    assert (
+        found.stderr == "Error: --out - would fill this terminal with bytes; add > FILE or | PROGRAM, or name a file\n"
+    )
+
+
+@pytest.mark.parametrize("format", ["png", "npy"])
+def test_shards_at_once_make_what_one_run_makes(format: str) -> None:
+    what = ["sample", "--model", TINY, "--n", "9000", "--seed", "3", "--format", format, "--threads", "1", "-q"]
+    shards = [
+        subprocess.Popen([*VAE_GEN, *what, "--out", "out", "--shard", f"{shard}/4"], stderr=subprocess.PIPE, text=True)
+        for shard in range(4)
+    ]
+    for shard in shards:
+        assert shard.communicate(timeout=60) == (None, "")
+        assert shard.returncode == 0
+    assert main(["verify", "out"]) == 0
+    assert not Path("out/.vae-gen").exists()
+
+
+@pytest.mark.parametrize("out", ["out", "a.npy"])
+def test_two_that_go_on_with_one_run_are_told_apart(out: str) -> None:
+    command = [*VAE_GEN, "sample", "--model", TINY, "--n", "5000", "--threads", "1", "--batch-size", "5", "-q"]
+    runs = [
+        subprocess.Popen([*command, "--seed", "3", "--out", out, "--resume"], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    errors = [run.communicate(timeout=60)[1] for run in runs]
+    assert all(run.returncode == (1 if error else 0) for run, error in zip(runs, errors, strict=True))
+    assert 0 in [run.returncode for run in runs]
+    for error in filter(None, errors):
+        assert error.startswith(f"Error: another process is at work on {out}")
+        assert error.endswith("; wait for it, or choose another --out\n")
+    assert main(["verify", out]) == 0
+    assert not list(Path().rglob("*.partial"))
+
+
+def test_bench_says_nothing_of_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "nowhere"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "there is no model 'nowhere'" in printed.err
+
+
+@pytest.mark.parametrize("seeds", ["33", "34"])
+@pytest.mark.parametrize("what", [("--format", "png"), ("--format", "npy", "--shard-size", "100")], ids=str)
+def test_two_runs_into_one_folder_at_once_are_one_run_or_refused(seeds: str, what: tuple[str, ...]) -> None:
+    command = [*VAE_GEN, "sample", "--model", TINY, "--n", "4000", "--threads", "1", "--batch-size", "10", *what, "-q"]
+    runs = [
+        subprocess.Popen([*command, "--seed", seed, "--out", "out"], stderr=subprocess.PIPE, text=True)
+        for seed in seeds
+    ]
+    errors = [run.communicate(timeout=60)[1] for run in runs]
+    assert sorted(run.returncode for run in runs) == [0, 1]
+    assert "Traceback" not in "".join(errors)
+    assert main(["verify", "out"]) == 0
+    winner = [run.returncode for run in runs].index(0)
+    assert json.loads(Path("out/manifest.json").read_text())["seed"] == int(seeds[winner])
