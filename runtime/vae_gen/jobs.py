@@ -10,7 +10,7 @@ from typing import Any
 
 from vae_gen.cpus import usable_cpus
 from vae_gen.errors import OutputError, UsageError, VaeGenError
-from vae_gen.generate import Progress, Record, draw_each, make_part, open_model
+from vae_gen.generate import STATE, Progress, Record, draw_each, make_part, open_model
 from vae_gen.images import grid
 from vae_gen.ledger import Ledger
 from vae_gen.parts import Part
@@ -70,7 +70,8 @@ def make_run(
 def _make_run(
     run: Run, out: str, store: Store, ledger: Ledger, crew: Crew, resume: bool, overwrite: bool, progress: Progress
 ) -> dict[str, Any]:
-    complete = ledger.open(resume, overwrite)
+    with store.lock(STATE, wait=True):  # one shard at a time comes and goes
+        complete = ledger.open(resume, overwrite)
     if complete is not None:
         progress(run.images)
         return complete
@@ -90,7 +91,8 @@ def _make_run(
         raise type(error)(
             f"{error}\n{left}{'' if run.file else '; the same command with --resume makes them'}"
         ) from error
-    return ledger.close(records)
+    with store.lock(STATE, wait=True):
+        return ledger.close(records)
 
 
 def _make_parts(

@@ -58,8 +58,8 @@ class Store(Protocol):
         Nothing may be writing them: what a living process has not published yet looks the same.
         """
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
-        """A block that one process at a time may be in, for each name; OutputError if another is.
+    def lock(self, name: str, wait: bool = False) -> AbstractContextManager[None]:
+        """A block that one process at a time may be in, for each name; OutputError if another is, unless to `wait`.
 
         A killed process leaves it. Only a local directory knows of others; elsewhere it is up to the user.
         """

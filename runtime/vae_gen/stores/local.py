@@ -156,10 +156,10 @@ class LocalStore:
                 raise OutputError(f"cannot clear {self.path(folder)}: {error.strerror or error}") from error
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str, wait: bool = False) -> Iterator[None]:
         path = Path(self.root, f".{partial_label(name)}.lock.0-0.partial")  # hidden, and kept by `sweep`
         try:
-            file = _lock(path)
+            file = _lock(path, wait)
         except BlockingIOError as error:
             raise OutputError(
                 f"another process is at work on {self.path(name)}; wait for it, or choose another --out"
@@ -185,7 +185,7 @@ class LocalStore:
             raise OutputError(f"cannot write {self.path(name)}: {error.strerror or error}") from error
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, wait: bool) -> int | None:
     """The file at `path`, made if need be, open and locked by this process. Raises OSError."""
     if fcntl is None:
         return None
@@ -193,7 +193,7 @@ def _lock(path: Path) -> int | None:
     while True:
         file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file), path.stat()):
                     return file
