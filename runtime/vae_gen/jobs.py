@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -15,7 +16,7 @@ from vae_gen.errors import OutputError, UsageError, VaeGenError
 from vae_gen.generate import Progress, draw_each, make_part, open_model
 from vae_gen.images import grid
 from vae_gen.ledger import Ledger
-from vae_gen.parts import Part
+from vae_gen.parts import STATE, Part
 from vae_gen.png import encode_png
 from vae_gen.runs import Record, Run
 from vae_gen.stores import Store, open_store
@@ -69,14 +70,16 @@ def make_run(
     """
     store = open_store(out)
     ledger = Ledger(store, run)
-    with store.lock(ledger.name):
+    # A folder that is to appear at once must not be there for a lock.
+    with store.lock(ledger.name, beside=not run.file and run.appears_at_once(store.is_new())):
         return _make_run(run, out, store, ledger, crew or Crew(), resume, overwrite, progress)
 
 
 def _make_run(
     run: Run, out: str, store: Store, ledger: Ledger, crew: Crew, resume: bool, overwrite: bool, progress: Progress
 ) -> dict[str, Any]:
-    complete = ledger.open(resume, overwrite)
+    with _alone(run, store):
+        complete = ledger.open(resume, overwrite)
     if complete is not None:
         progress(run.images)
         return complete
@@ -96,7 +99,13 @@ def _make_run(
         way_out = "" if run.file else "; the same command with --resume makes them"
         error.args = (f"{error}\n{left}{way_out}",)
         raise
-    return ledger.close(records)
+    with _alone(run, store):
+        return ledger.close(records)
+
+
+def _alone(run: Run, store: Store) -> AbstractContextManager[None]:
+    """One shard at a time comes and goes."""
+    return store.lock(STATE, wait=True) if run.shards > 1 else nullcontext()
 
 
 def _make_parts(

@@ -25,7 +25,9 @@ CLAIM = re.compile(r"run(\.\d+-of-\d+)?\.json")
 def in_the_way(store: Store, files: Collection[str] = ()) -> list[str]:
     """What `store` holds already where these files, or if none are named any number of parts, are to be."""
     there = store.names()
-    return [name for name in there if name in files] if files else there
+    if files:
+        return [name for name in there if name in files]
+    return [] if there == [STATE] and not store.names(STATE) else there  # of a run that was killed as it began
 
 
 def manifests_in(there: Iterable[str]) -> list[str]:
@@ -92,8 +94,8 @@ class Ledger:
         if overwrite:
             if not self._run.files:  # a file is replaced when its successor is complete
                 clear(self._store)
-        elif there := in_the_way(self._store, self._run.files):
-            complete = self._check(there, resume)
+        elif in_the_way(self._store, self._run.files):
+            complete = self._check(resume)
             if complete is not None:
                 names = set(self._store.names())
                 self._kept = {
@@ -118,7 +120,7 @@ class Ledger:
         for part in run.parts:
             yield from (part.name or part.stem, part.latents_name, part.record_name)
 
-    def _check(self, there: list[str], resume: bool) -> RunManifest | None:
+    def _check(self, resume: bool) -> RunManifest | None:
         """The manifest of this run if it is complete; OutputError if it may not go on in this store."""
         place, way_out = self._store.path(""), "choose another --out, or give --overwrite"
         name = self._run.manifest_name
@@ -126,7 +128,8 @@ class Ledger:
             place = self._store.path(self._run.file)
             known = [name] if name in self._store.names() else []
         else:
-            known = [*manifests_in(there), *claims_in(self._store)]
+            claims = claims_in(self._store)  # first: a shard that ends meanwhile has its manifest before its claim goes
+            known = [*manifests_in(self._store.names()), *claims]
         if not known:
             raise OutputError(f"{place} already holds something; {way_out}")
         for each in known:
@@ -134,7 +137,7 @@ class Ledger:
             if differences:
                 raise OutputError(f"{place} already holds another run: {differences}; {way_out}")
         complete = name in known and PARTS in read_json(self._store, name)
-        if complete and (not self._run.file or self._run.file in there):
+        if complete and (not self._run.file or self._run.file in self._store.names()):
             if resume:
                 return read_manifest(self._store, name, self._run.file)
             raise OutputError(

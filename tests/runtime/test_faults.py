@@ -275,6 +275,12 @@ def test_a_manifest_of_something_else_is_not_overwritten(content: str, capsys: p
     assert tree("out") == was
 
 
+def test_a_run_that_was_killed_before_it_said_what_it_makes_is_none() -> None:
+    Path("out/.vae-gen").mkdir(parents=True)
+    sample("--n", 3, "--seed", 3, "--out", "out")
+    assert main(["verify", "out", "-q"]) == 0
+
+
 def test_a_damaged_record_of_an_unfinished_run_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     what = ("--n", 12, "--seed", 3, "--format", "npy", "--shard-size", 4, "--out", "out")
     with monkeypatch.context() as patch:

@@ -61,8 +61,10 @@ class Store(Protocol):
         Nothing may be writing them: what a living process has not published yet looks the same.
         """
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
-        """A block that one process at a time may be in, for each name; OutputError if another is.
+    def lock(self, name: str, wait: bool = False, beside: bool = False) -> AbstractContextManager[None]:
+        """A block that one process at a time may be in, for each name; OutputError if another is, unless to `wait`.
+
+        Its file stands in the top, or `beside` it, for all names, where the top is not to be made.
 
         A killed process leaves it. Only a local directory knows of others; elsewhere it is up to the user.
         """

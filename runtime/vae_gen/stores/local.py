@@ -154,8 +154,9 @@ class LocalStore:
         for name in names:
             folder, _, file = name.rpartition("/")
             labels[Path(self.root, folder) if folder else Path(self.root)].add(partial_label(file) if file else TOP)
-            if not name:  # a new top is made beside its place
-                labels[Path(self.root).parent].add(partial_label(Path(self.root).name))
+            if not name:  # a new top is made beside its place, and locked there
+                top = partial_label(Path(self.root).name)
+                labels[Path(self.root).parent] |= {top} if self.is_new() else {top, f"{top}.lock"}
         for place, ours in labels.items():
             try:
                 for entry in list(place.iterdir()):
@@ -168,14 +169,11 @@ class LocalStore:
                 raise OutputError(f"cannot clear {place}: {error.strerror or error}") from error
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str, wait: bool = False, beside: bool = False) -> Iterator[None]:
         top = Path(self.root)
-        if self.is_new():  # what is to appear as a whole must not be there for a lock
-            path = top.with_name(f".{partial_label(top.name)}.{LOCK}")
-        else:
-            path = top / f".{partial_label(name)}.{LOCK}"
+        path = top.with_name(f".{partial_label(top.name)}.{LOCK}") if beside else top / f".{partial_label(name)}.{LOCK}"
         try:
-            file = _lock(path)
+            file = _lock(path, wait)
         except BlockingIOError as error:
             raise OutputError(
                 f"another process is at work on {self.path(name)}; wait for it, or choose another --out"
@@ -201,7 +199,7 @@ class LocalStore:
             raise OutputError(f"cannot write {self.path(name)}: {error.strerror or error}") from error
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, wait: bool) -> int | None:
     """The file at `path`, made if need be, open and locked by this process. Raises OSError."""
     if fcntl is None:
         return None
@@ -209,7 +207,7 @@ def _lock(path: Path) -> int | None:
     while True:
         file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file), path.stat()):
                     return file

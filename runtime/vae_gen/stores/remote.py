@@ -236,7 +236,7 @@ class RemoteStore:
                         if match and match[1] in ours:
                             fs.rm_file(path)
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(self, name: str, wait: bool = False, beside: bool = False) -> AbstractContextManager[None]:
         return nullcontext()
 
     def _find(self, name: str) -> tuple[Any, str]:

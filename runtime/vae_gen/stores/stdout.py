@@ -59,7 +59,7 @@ class StdoutStore:
     def sweep(self, names: Iterable[str]) -> None:
         pass
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(self, name: str, wait: bool = False, beside: bool = False) -> AbstractContextManager[None]:
         return nullcontext()
 
     def path(self, name: str) -> str:
