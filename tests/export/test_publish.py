@@ -221,7 +221,7 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     description = Manifest.read(Path(out)).description
     assert (description.name, description.licence) == ("spots", "CC0-1.0")
     assert main(["sample", "--model", out, "--n", "3", "--out", str(tmp_path / "images"), "--quiet"]) == 0
-    assert len(list((tmp_path / "images").iterdir())) == 3
+    assert len(list((tmp_path / "images").glob("*.png"))) == 3
     assert main(["export", str(tmp_path), "--out", out, "--overwrite"]) == 1
     assert "is no training run" in capsys.readouterr().err
 
