@@ -22,7 +22,7 @@ from vae_gen.latents import Latents, draw
 from vae_gen.model import Model
 from vae_gen.parts import Part
 from vae_gen.png import PngEncoder
-from vae_gen.runs import Provenance, Record, Run, to_json, versions
+from vae_gen.runs import Provenance, Record, Run, to_json, versions, write_json
 from vae_gen.stores import Folder, Store, open_store
 
 if TYPE_CHECKING:
@@ -71,19 +71,14 @@ def make_part(
 
     def announce(record: Record) -> None:
         if run.file:
-            _write(store, run.manifest_name, run.manifest([record]))
+            write_json(store, run.manifest_name, run.manifest([record]))
 
     record = write_part(
         store, part, run.format, run.image_shape, run.provenance, batches, latents, progress, claim, announce
     )
     if not run.file:
-        _write(store, part.record_name, record)
+        write_json(store, part.record_name, record)
     return record
-
-
-def _write(store: Store, name: str, values: Mapping[str, Any]) -> None:
-    with store.create(name) as file:
-        file.write(to_json(values))
 
 
 def _listed(versions: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from vae_gen.errors import DataError, OutputError
 from vae_gen.generate import picture_name
 from vae_gen.parts import STATE, Part
 from vae_gen.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
-from vae_gen.runs import GRID, MANIFEST, PARTS, Record, Run, to_json
+from vae_gen.runs import GRID, MANIFEST, PARTS, Record, Run, write_json
 from vae_gen.stores import Store
 
 SHARD_MANIFEST = re.compile(r"manifest\.\d+-of-\d+\.json")
@@ -107,8 +107,7 @@ class Ledger:
         self._store.sweep(self._written())
         if self._run.appears_at_once(self._store.is_new()):
             return None
-        with self._store.create(self._run.claim_name) as file:
-            file.write(to_json(self._run.about))
+        write_json(self._store, self._run.claim_name, self._run.about)
         return None
 
     def _written(self) -> Iterator[str]:
@@ -165,7 +164,7 @@ class Ledger:
         run = self._run
         self._store.sweep(self._written())  # what was left by a cluster's worker that ended, and was replaced
         manifest = run.manifest([records[part.number] for part in run.parts])
-        write_manifest(self._store, run, manifest)
+        write_json(self._store, run.manifest_name, manifest)
         self._forget()
         return manifest
 
@@ -190,12 +189,6 @@ def seed_of(store: Store, file: str) -> int | None:
     if type(seed) is not int:
         raise DataError(f"{store.path(names[0])} is damaged: its seed is {seed!r:.60}")
     return seed
-
-
-def write_manifest(store: Store, run: Run, values: dict[str, Any]) -> None:
-    """What is to be found of a run that is complete."""
-    with store.create(run.manifest_name) as file:
-        file.write(to_json(values))
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:

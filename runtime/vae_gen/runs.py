@@ -17,6 +17,7 @@ from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
 from vae_gen.latents import MAX_SEED
 from vae_gen.parts import STATE, Parts, cut, share
+from vae_gen.stores import Store
 from vae_gen.version import __version__
 
 SCHEMA = 1
@@ -201,3 +202,9 @@ def provenance(model_name: str, decoder_sha256: str) -> Provenance:
 def to_json(values: Mapping[str, Any]) -> bytes:
     """As manifests are written."""
     return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def write_json(store: Store, name: str, values: Mapping[str, Any]) -> None:
+    """Make the file `name` of it. Raises OutputError."""
+    with store.create(name) as file:
+        file.write(to_json(values))

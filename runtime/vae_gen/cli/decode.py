@@ -41,8 +41,8 @@ def decode(
     from vae_gen.generate import decode_each, open_model, plan, write_part
     from vae_gen.indices import Indices
     from vae_gen.latent_files import read_latents
-    from vae_gen.ledger import clear, in_the_way, write_manifest
-    from vae_gen.runs import provenance
+    from vae_gen.ledger import clear, in_the_way
+    from vae_gen.runs import provenance, write_json
     from vae_gen.stores import open_store
 
     place = destination(out, format)
@@ -71,5 +71,5 @@ def decode(
             record = write_part(store, part, place.format, network.image_shape, about, batches, progress=progress)
             records.append(record)
     command = shlex.join(["vae-gen", "decode", "--model", model, "--z", z, "--format", place.format])
-    write_manifest(store, run, {"command": command, **run.about, "seed": None, "shard": None, "parts": records})
+    write_json(store, run.manifest_name, run.manifest(records) | {"command": command, "seed": None})
     options.say(f"{options.count(len(latents), 'image')} in {options.place(out)}", quiet)
