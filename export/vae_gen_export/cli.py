@@ -14,7 +14,11 @@ from vae_gen.errors import MissingExtraError
 @click.option("--out", type=options.PathType(), required=True, help="The bundle's directory.")
 @click.option("--name", help="What the model calls itself. Default: as the directory is called.")
 @click.option("--licence", default="unspecified", show_default=True, help="The licence that the model comes under.")
-@click.option("--fold/--no-fold", default=True, help="Merge chains of affine layers where that is cheaper.")
+@click.option(
+    "--fold/--no-fold",
+    default=True,
+    help="Give chains of affine layers their cheapest form, or keep the graphs as they were traced.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that --out already holds.")
 @options.quiet_option
 def export(run: Path, out: Path, name: str | None, licence: str, fold: bool, overwrite: bool, quiet: bool) -> None:
@@ -32,11 +36,9 @@ def export(run: Path, out: Path, name: str | None, licence: str, fold: bool, ove
         raise MissingExtraError("vae-gen export", error.name or "torch", "train") from error
 
     manifest = publish(run, out, name, licence, fold, overwrite)
-    for file, folds in manifest.export["folded"].items():
-        for each in folds:
-            before, after = each["multiply_adds_before"], each["multiply_adds_after"]
-            chain = " ".join(each["operations"])
-            options.say(f"{file}: {chain} became one dense layer, {before:,} -> {after:,} multiply-adds", quiet)
+    for file, what in manifest.export["simplified"].items():
+        before, after = what["multiply_adds_before"], what["multiply_adds_after"]
+        options.say(f"{file}: {before:,} -> {after:,} multiply-adds an image", quiet)
     worst = max(manifest.export["parity_with_pytorch_float64"].values())
     options.say(f"largest difference from PyTorch: {worst:.2g}", quiet)
     options.say(f"the bundle is in {out}; next: vae-gen sample --model {out} --out NEW_FOLDER", quiet)

@@ -17,9 +17,9 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.objective import OBJECTIVES
 
-from vae_gen_export.fold import Fold, fold_affine
 from vae_gen_export.graphs import OPSET, trace
 from vae_gen_export.parity import BATCH_SIZES, measure_parity
+from vae_gen_export.simplify import Simplification, simplify
 from vae_gen_export.stamp import DECODER_DOC, ENCODER_DOC, IR_VERSION, bundle_id, stamp
 
 BUNDLE_FILES = {ENCODER, DECODER, MANIFEST}
@@ -45,10 +45,10 @@ def export(
     graphs = dict(
         zip((ENCODER, DECODER), trace(vae, checkpoint.image_shape, checkpoint.config.latent_dim), strict=True)
     )
-    folds: dict[str, list[Fold]] = {}
+    simplified: dict[str, Simplification] = {}
     if fold:
         for file, graph in graphs.items():
-            graphs[file], folds[file] = fold_affine(graph)
+            graphs[file], simplified[file] = simplify(graph)
 
     description = Description(
         name=name or out.resolve().name,
@@ -85,7 +85,7 @@ def export(
             about = {
                 "parity_with_pytorch_float64": measure_parity(vae, bundle),
                 "parity_batch_sizes": BATCH_SIZES,
-                "folded": {file: [dataclasses.asdict(each) for each in found] for file, found in folds.items()},
+                "simplified": {file: what.as_dict() for file, what in simplified.items()},
                 "opset": OPSET,
                 "ir_version": IR_VERSION,
                 "packages": {each: metadata.version(each) for each in ("vae-gen", "torch", "onnx", "onnxruntime")},
