@@ -103,7 +103,7 @@ def test_a_decoder_whose_output_is_not_finite_is_refused() -> None:
 
 def test_a_graph_that_makes_other_rows_than_it_declares_is_refused() -> None:
     with pytest.raises(BundleError, match=r"makes arrays of shape \[\(64, 1, 4, 4\)\] where it declares"):
-        load(MODELS / "foreign/other-rows.onnx").decode(np.zeros((3, 4)))
+        load(MODELS / "foreign/other-rows.onnx", layout="NCHW").decode(np.zeros((3, 4)))
 
 
 def test_an_encoder_that_does_not_fit_is_refused(copy: Path) -> None:
