@@ -158,9 +158,11 @@ def same_images() -> dict[str, onnx.ModelProto]:
     signed_of = {"two": constant(2), "one": constant(1)}
     as_maps = (node("Reshape", "z", "flat_z", to="latents"),)
     of_maps = {"flat_z": np.array([-1, LATENTS], np.int64)}
-    at_run_time = (  # no engine works this shape out beforehand
-        node("Floor", "sizes", to="floor"),
-        cast("floor", TensorProto.INT64, to="found"),
+    at_run_time = (  # nobody works this shape out beforehand: it depends on z, though it is always the same
+        node("ReduceMax", "z", to="largest", keepdims=0),
+        node("Mul", "largest", "nothing", to="zero"),
+        node("Add", "sizes", "zero", to="floats"),
+        cast("floats", TensorProto.INT64, to="found"),
         node("Reshape", "pixels", "found"),
     )
     scale_of_all = (  # of a whole batch: none of its rows is what it would be alone
@@ -197,7 +199,8 @@ def same_images() -> dict[str, onnx.ModelProto]:
         "open-sizes": decoder(
             finish=at_run_time,
             image=value("image", "batch", 3, "height", "width"),
-            sizes=np.array([-1.0, *SEEN], np.float32),
+            sizes=np.array([-1, *SEEN], np.float32),
+            nothing=constant(0),
         ),
         "weights-as-inputs": weights_as_inputs(),
         "several-outputs": decoder(others=(value("logits", "batch", PIXELS),)),
