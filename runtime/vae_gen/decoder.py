@@ -101,7 +101,9 @@ def files_of(path: Path) -> list[Path]:
 
 def _check_fit(graph: Graph, description: Description, reading: Reading) -> None:
     """Raise BundleError unless a decoder is as it says, UsageError if it is to be read in another way."""
-    (shape,) = graph.output_shapes.values()
+    ((output, shape),) = graph.output_shapes.items()
+    if graph.output_types[output] == np.uint8 and description.value_range != BYTES:
+        raise BundleError(f"{graph.path} makes uint8, and says of itself that value_range is {description.value_range}")
     found = (_latent_dim(graph), _image_shape(shape, description.layout))
     if found != (description.latent_dim, description.image_shape):
         raise BundleError(f"the metadata of {graph.path} does not fit its graph: {graph.signature}")

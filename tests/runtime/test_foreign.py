@@ -288,6 +288,7 @@ def test_what_our_own_decoders_say_is_not_overruled(tiny: Path) -> None:
         ("ours", b"rows_per_run\x12\x011", b"rows_per_run\x12\x015", "rows_per_run is 5; it must be 1 to 4"),
         ("ours", b"rows_per_run\x12\x011", b"rows_per_run\x12\x01x", "rows_per_run is 'x'; it must be 1 to 4"),
         ("ours", b"NHWC", b"NCHW", "does not fit its graph"),
+        ("ours", b"[0, 255]", b"[0, 254]", r"makes uint8, and says of itself that value_range is \(0, 254\)"),
     ],
 )
 def test_metadata_that_cannot_be_are_refused(name: str, old: bytes, new: bytes, message: str) -> None:
