@@ -11,7 +11,7 @@ import onnx
 from vae_gen.errors import BundleError
 
 # Before the import below, as in the runtime: importing this sets the switch against onnxruntime's telemetry.
-from vae_gen.graph import ERRORS_ONLY
+from vae_gen.graph import SILENT
 
 import onnxruntime  # isort: skip
 
@@ -43,7 +43,7 @@ def largest_difference(first: onnx.ModelProto, second: onnx.ModelProto) -> float
 
 def _session(model: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = SILENT
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors have no common class but this
