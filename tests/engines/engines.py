@@ -14,8 +14,8 @@ the graph's outputs as folder/NAME.npy (C order) and prints one JSON object as t
     {"engine": "onnxruntime", "version": "1.31.1", "rows_per_second": null}
 
 `names` are the outputs' names in the graph's order, for engines that lose them. Where `seconds` is above 0,
-`rows_per_second` is measured over about so many seconds of repeated runs after a warm-up, on two threads where the
-engine lets one say. The exit status is 0, or another with the engine's own words on stderr.
+`rows_per_second` is n over the median time of a run, measured over about so many seconds after a warm-up, on two
+threads where the engine lets one say. The exit status is 0, or another with the engine's own words on stderr.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from tests.engines.environments import HERE, Environment, Interpreter, PythonPackages
+from tests.engines.environments import ENGINES as PACKAGES
+from tests.engines.environments import HERE, INTERPRETER, OLDEST, OPENCV4, Interpreter
 
 Array = npt.NDArray[np.floating]
 PROGRAMS = HERE / "programs"
@@ -42,13 +43,13 @@ TIMEOUT = 120  # seconds
 class Engine:
     """One row of the table.
 
-    `note` says what a user must know, with the upstream issue where there is one. `lacks` are operators that it does
-    not have: it has to fail where a graph has one, by the operator's name.
+    `note` says what a user must know, in Markdown, with the upstream issue where there is one. `lacks` are operators
+    that it does not have: where a graph has one it has to fail, and to name it.
     """
 
     name: str
     program: str
-    environment: Environment
+    environment: Interpreter
     package: str  # as the pins of the environment name it
     note: str = ""
     lacks: tuple[str, ...] = ()
@@ -76,20 +77,38 @@ class EngineError(Exception):
     """A program that failed, or did not keep to the protocol, in its own words."""
 
 
-HERE_INSTALLED = Interpreter()
-PACKAGES = PythonPackages("engines")
-
-ONNXRUNTIME = Engine("onnxruntime", "ort.py", HERE_INSTALLED, "onnxruntime")
+ONNXRUNTIME = Engine("onnxruntime", "ort.py", INTERPRETER, "onnxruntime")
 ENGINES = [
     ONNXRUNTIME,
-    Engine("onnxruntime", "ort.py", PythonPackages("oldest"), "onnxruntime", "the oldest for Python 3.11"),
-    Engine("onnx reference evaluator", "onnx_reference.py", HERE_INSTALLED, "onnx"),
-    Engine("OpenVINO", "openvino_cpu.py", PACKAGES, "openvino"),
+    Engine("onnxruntime", "ort.py", OLDEST, "onnxruntime", "the oldest that Python 3.11 can install"),
+    Engine("onnx reference evaluator", "onnx_reference.py", INTERPRETER, "onnx"),
+    Engine(
+        "OpenVINO",
+        "openvino_cpu.py",
+        PACKAGES,
+        "openvino",
+        'with `INFERENCE_PRECISION_HINT: "f32"`: it computes in '
+        "[bfloat16](https://github.com/openvinotoolkit/openvino/issues/28032) where the processor can",
+    ),
     Engine("OpenCV", "opencv.py", PACKAGES, "opencv-python-headless"),
-    Engine("OpenCV", "opencv.py", PythonPackages("opencv4"), "opencv-python-headless", fixed_batch=True),
-    Engine("ncnn", "ncnn_pnnx.py", PACKAGES, "ncnn"),
-    Engine("MNN", "mnn.py", PACKAGES, "MNN"),
-    Engine("tract", "tract_onnx.py", PACKAGES, "tract"),
+    Engine(
+        "OpenCV",
+        "opencv.py",
+        OPENCV4,
+        "opencv-python-headless",
+        "`batch` made a number first: [free ones](https://github.com/opencv/opencv/issues/26141) came with OpenCV 5",
+        fixed_batch=True,
+    ),
+    Engine(
+        "ncnn",
+        "ncnn_pnnx.py",
+        PACKAGES,
+        "ncnn",
+        "converted by pnnx, which [calls](https://github.com/Tencent/ncnn/issues/5713) inputs `in0`, outputs `out0`, "
+        "`out1`",
+    ),
+    Engine("MNN", "mnn.py", PACKAGES, "MNN", "converted by its MNNConvert"),
+    Engine("tract", "tract_onnx.py", PACKAGES, "tract", "names outputs after their nodes: take them by their place"),
     Engine("PyTorch by onnx2torch", "torch_again.py", PACKAGES, "onnx2torch", lacks=("Split",)),
 ]
 
@@ -133,8 +152,9 @@ def ask(engine: Engine, model: Path, rows: Array, seconds: float = 0.0) -> Answe
     return Answer(said["engine"], said["version"], said["rows_per_second"], outputs)
 
 
-def operators(model: Path) -> set[str]:
-    return {node.op_type for node in onnx.load(model).graph.node}
+def missing_operators(engine: Engine, model: Path) -> list[str]:
+    """What a graph needs and an engine lacks."""
+    return sorted({node.op_type for node in onnx.load(model).graph.node} & set(engine.lacks))
 
 
 def with_batch(model: Path, batch: int, to: Path) -> Path:

@@ -2,7 +2,7 @@
 
     python -m tests.engines.environments
 
-makes those that are missing, in $VAE_GEN_ENGINES or the user's cache.
+makes those that are missing, in $VAE_GEN_ENGINES or the user's cache. This file needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -24,11 +24,39 @@ def root() -> Path:
     return Path(os.environ.get("VAE_GEN_ENGINES") or Path.home() / ".cache/vae-gen/engines").absolute()
 
 
-@dataclass(frozen=True)
-class PythonPackages:
-    """What requirements/NAME.txt lists, without dependencies: it names all that is needed and not here already.
+def pins(file: Path) -> dict[str, str]:
+    """Packages to versions, of a file that pins every one."""
+    lines = [line.strip() for line in file.read_text().splitlines()]
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
-    Nothing is put on the interpreter's own path: another numpy or onnxruntime disturbs nobody else.
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The interpreter that runs the tests, with what `pip install -e '.[dev]' -c constraints.txt` gave it."""
+
+    def pins(self) -> dict[str, str]:
+        return pins(HERE.parents[1] / "constraints.txt")
+
+    def ready(self) -> bool:
+        return True
+
+    def make(self) -> None:
+        pass
+
+    def command(self, program: Path) -> list[str]:
+        return [sys.executable, str(program)]
+
+    def variables(self) -> dict[str, str]:
+        """What a program needs in its environment."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Packages(Interpreter):
+    """The same interpreter with what requirements/NAME.txt pins before its own packages.
+
+    Another numpy or onnxruntime in there disturbs nobody else. Dependencies are not installed: the file lists what is
+    needed and not here already. (pnnx, for one, would bring a second PyTorch, which its converter does not use.)
     """
 
     name: str
@@ -44,9 +72,7 @@ class PythonPackages:
         return root() / f"{self.name}-{sys.implementation.cache_tag}-{content}"
 
     def pins(self) -> dict[str, str]:
-        """Packages to versions."""
-        lines = self.requirements.read_text().splitlines()
-        return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+        return pins(self.requirements)
 
     def ready(self) -> bool:
         return self.folder.is_dir()
@@ -55,45 +81,22 @@ class PythonPackages:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as unfinished:
             target = Path(unfinished) / "packages"
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"]
-            subprocess.run([*pip, "--target", target, "--requirement", self.requirements], check=True)
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            options = ["--only-binary=:all:", "--no-compile", "--target", target, "--requirement", self.requirements]
+            subprocess.run([*pip, *options], check=True)
             shutil.move(target, self.folder)
 
-    def command(self, program: Path) -> list[str]:
-        return [sys.executable, str(program)]
-
     def variables(self) -> dict[str, str]:
-        """What a program needs in its environment."""
         return {"PYTHONPATH": str(self.folder)}
 
 
-@dataclass(frozen=True)
-class Interpreter:
-    """The interpreter that runs the tests, with what `pip install -e '.[dev]' -c constraints.txt` gave it."""
-
-    def pins(self) -> dict[str, str]:
-        lines = (HERE.parents[1] / "constraints.txt").read_text().splitlines()
-        return dict(line.split("==") for line in lines if line and not line.startswith("#"))
-
-    def ready(self) -> bool:
-        return True
-
-    def make(self) -> None:
-        pass
-
-    def command(self, program: Path) -> list[str]:
-        return [sys.executable, str(program)]
-
-    def variables(self) -> dict[str, str]:
-        return {}
-
-
-Environment = Interpreter | PythonPackages
+INTERPRETER = Interpreter()
+ENGINES = Packages("engines")
+OPENCV4 = Packages("opencv4")
+OLDEST = Packages("oldest")
 
 if __name__ == "__main__":
-    from tests.engines.engines import ENGINES
-
-    for environment in dict.fromkeys(engine.environment for engine in ENGINES):
+    for environment in (ENGINES, OPENCV4, OLDEST):
         if not environment.ready():
-            print(f"{environment}: being made in {root()}", flush=True)
+            print(f"{environment.requirements.name}: to {environment.folder}", flush=True)
             environment.make()

@@ -27,14 +27,16 @@ def load(model: Path, shape: tuple[int, ...], names: list[str]) -> Run:
         net = ncnn.Net()
         net.opt.num_threads = THREADS
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
-        net.load_param(f"{folder}/model.ncnn.param")
-        net.load_model(f"{folder}/model.ncnn.bin")
+        if net.load_param(f"{folder}/model.ncnn.param") or net.load_model(f"{folder}/model.ncnn.bin"):
+            raise SystemExit("ncnn does not load what pnnx made")
 
     def run(rows):
         with net.create_extractor() as extractor:
             extractor.input("in0", ncnn.Mat(rows, batch_index=WHOLE))
-            outputs = [extractor.extract(f"out{k}")[1] for k in range(len(names))]
-            return [np.array(output.numpy(batch_index=WHOLE)) for output in outputs]
+            results = [extractor.extract(f"out{k}") for k in range(len(names))]
+            if any(status for status, _ in results):
+                raise SystemExit("ncnn does not run what pnnx made")
+            return [np.array(output.numpy(batch_index=WHOLE)) for _, output in results]
 
     return run
 

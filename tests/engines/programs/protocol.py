@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -31,12 +32,10 @@ def serve(engine: str, package: str, load: Callable[[Path, tuple[int, ...], list
 
 
 def rows_per_second(run: Callable[[], object], rows: int, seconds: float) -> float:
-    """Measured for so many seconds, after a tenth of them to warm up."""
-    end = time.perf_counter() + seconds / 10
-    while time.perf_counter() < end:
+    """By the median time of a run, over so many seconds and after a tenth of them to warm up."""
+    start, times = time.perf_counter(), []
+    while (now := time.perf_counter()) < start + 1.1 * seconds or not times:
         run()
-    start, runs = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds:
-        run()
-        runs += 1
-    return rows * runs / elapsed
+        if now > start + 0.1 * seconds:
+            times.append(time.perf_counter() - now)
+    return rows / statistics.median(times)
