@@ -31,8 +31,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from tests.engines.environments import BROWSER, HERE, INTERPRETER, NODE, OLDEST, OPENCV4, Interpreter
 from tests.engines.environments import ENGINES as PACKAGES
-from tests.engines.environments import HERE, INTERPRETER, OLDEST, OPENCV4, Interpreter
 
 Array = npt.NDArray[np.floating]
 PROGRAMS = HERE / "programs"
@@ -81,6 +81,15 @@ ONNXRUNTIME = Engine("onnxruntime", "ort.py", INTERPRETER, "onnxruntime")
 ENGINES = [
     ONNXRUNTIME,
     Engine("onnxruntime", "ort.py", OLDEST, "onnxruntime", "the oldest that Python 3.11 can install"),
+    Engine("onnxruntime-node", "onnxruntime_node.mjs", NODE, "onnxruntime-node"),
+    Engine(
+        "onnxruntime-web",
+        "onnxruntime_web.mjs",
+        BROWSER,
+        "onnxruntime-web",
+        "WebAssembly in Chromium; threads need a page that is "
+        "[isolated](https://developer.mozilla.org/docs/Web/API/Window/crossOriginIsolated)",
+    ),
     Engine("onnx reference evaluator", "onnx_reference.py", INTERPRETER, "onnx"),
     Engine(
         "OpenVINO",

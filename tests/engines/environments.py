@@ -1,8 +1,10 @@
-"""Where engines live: folders of packages that come before the interpreter's own, one for each requirements file.
+"""Where engines live: folders of packages that come before the interpreter's own, one for each requirements file, and
+node_modules in folders of this repository.
 
     python -m tests.engines.environments
 
-makes those that are missing, in $VAE_GEN_ENGINES or the user's cache. This file needs the standard library alone.
+makes those that are missing, the former in $VAE_GEN_ENGINES or the user's cache. This file needs the standard library
+alone.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import npm
+
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 MAKE = "python -m tests.engines.environments"
 
 
@@ -35,7 +40,7 @@ class Interpreter:
     """The interpreter that runs the tests, with what `pip install -e '.[dev]' -c constraints.txt` gave it."""
 
     def pins(self) -> dict[str, str]:
-        return pins(HERE.parents[1] / "constraints.txt")
+        return pins(ROOT / "constraints.txt")
 
     def ready(self) -> bool:
         return True
@@ -89,14 +94,53 @@ class Packages(Interpreter):
     def variables(self) -> dict[str, str]:
         return {"PYTHONPATH": str(self.folder)}
 
+    def __str__(self) -> str:
+        return f"{self.requirements.name}: to {self.folder}"
+
+
+@dataclass(frozen=True)
+class Node(Interpreter):
+    """Node.js, with what the package.json of folders of this repository pin, and a browser where one is needed."""
+
+    folders: tuple[str, ...]
+    browser: bool = False
+
+    def paths(self) -> list[Path]:
+        return [ROOT / folder for folder in self.folders]
+
+    def pins(self) -> dict[str, str]:
+        return {package: version for path in self.paths() for package, version in npm.pins(path).items()}
+
+    def ready(self) -> bool:
+        programs = npm.node() and (npm.browser() or not self.browser)
+        return bool(programs) and all(npm.installed(path) for path in self.paths())
+
+    def make(self) -> None:
+        if npm.node() is None:
+            print("Node.js and npm are not here: left out")
+            return
+        for path in self.paths():
+            npm.install(path)
+
+    def command(self, program: Path) -> list[str]:
+        return [npm.node() or "node", str(program)]
+
+    def variables(self) -> dict[str, str]:
+        return {"VAE_GEN_BROWSER": npm.browser() or ""}
+
+    def __str__(self) -> str:
+        return f"node_modules: to {', '.join(self.folders)}"
+
 
 INTERPRETER = Interpreter()
 ENGINES = Packages("engines")
 OPENCV4 = Packages("opencv4")
 OLDEST = Packages("oldest")
+NODE = Node(("examples/node",))
+BROWSER = Node(("examples/web", "tests"), browser=True)
 
 if __name__ == "__main__":
-    for environment in (ENGINES, OPENCV4, OLDEST):
+    for environment in (ENGINES, OPENCV4, OLDEST, NODE, BROWSER):
         if not environment.ready():
-            print(f"{environment.requirements.name}: to {environment.folder}", flush=True)
+            print(environment, flush=True)
             environment.make()
