@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vae_gen_export.graphs import _trace, trace
 from vae_gen_export.simplify import Simplification, simplify
 from vae_gen_export.simplify.costs import total_multiply_adds
+from vae_gen_export.simplify.evaluation import Subgraph
 from vae_gen_export.simplify.view import View
 from vae_gen_train.nets import VAE, SameConvTranspose2d, build
 
@@ -523,3 +524,11 @@ def test_every_opset_is_written_as_it_is(opset: int) -> None:
     x = normal(4, 2, 5, 4)
     expected = run(model, x)[0]
     np.testing.assert_allclose(run(small, x)[0], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_part_that_makes_more_rows_than_it_takes_cannot_be_run() -> None:
+    nodes = [helper.make_node("Reshape", ["x", "pairs"], ["y"])]
+    opsets = [helper.make_opsetid("", 18)]
+    part = Subgraph(nodes, {"pairs": np.array([-1, 2])}, "x", ["y"], opsets, None)
+    with pytest.raises(ValueError, match="mixed"):
+        part(np.zeros((3, 4)))
