@@ -6,18 +6,18 @@ import hashlib
 from importlib import metadata
 
 import onnx
-from vae_gen.manifest import Description
+from vae_gen.manifest import DECODER, ENCODER, Description
 
 IR_VERSION = 8  # what onnxruntime has read since 1.10; later versions add nothing that these graphs use
 
-ENCODER_DOC = (
-    "Encoder of a variational autoencoder. Input `image`: float32 [batch, channels, height, width] in [0, 1]. "
-    "Outputs `mean` and `log_var`: float32 [batch, latent_dim], the posterior q(z | image) = N(mean, exp(log_var))."
-)
-DECODER_DOC = (
-    "Decoder of a variational autoencoder. Input `z`: float32 [batch, latent_dim]; draw it from the standard normal "
-    "distribution to make new images. Output `image`: float32 [batch, channels, height, width] in [0, 1]."
-)
+DOCS = {
+    ENCODER: "Encoder of a variational autoencoder. "
+    "Input `image`: float32 [batch, channels, height, width] in [0, 1]. "
+    "Outputs `mean` and `log_var`: float32 [batch, latent_dim], the posterior q(z | image) = N(mean, exp(log_var)).",
+    DECODER: "Decoder of a variational autoencoder. "
+    "Input `z`: float32 [batch, latent_dim]; draw it from the standard normal distribution to make new images. "
+    "Output `image`: float32 [batch, channels, height, width] in [0, 1].",
+}
 
 
 def bundle_id(*models: onnx.ModelProto) -> str:

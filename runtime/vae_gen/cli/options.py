@@ -43,7 +43,7 @@ class NumberRange(click.FloatRange):
         return number
 
 
-def _parse_size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+def parse_size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
     sides = value.lower().split("x")
@@ -92,7 +92,7 @@ invert_option = click.option("--invert", is_flag=True, help="Swap black and whit
 image_size_option = click.option(
     "--image-size",
     metavar="H[xW]",
-    callback=_parse_size,
+    callback=parse_size,
     help="Height, or height x width: pictures are scaled to it and cropped about their centre. Default: the size that "
     "most of them have if that is at most 128, else a square.",
 )
