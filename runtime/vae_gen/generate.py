@@ -22,6 +22,7 @@ from vae_gen.latents import Latents, draw
 from vae_gen.model import Model
 from vae_gen.parts import Part
 from vae_gen.png import PngEncoder
+from vae_gen.reading import AS_STATED, Reading
 from vae_gen.runs import Provenance, Record, Run, to_json, versions, write_json
 from vae_gen.stores import Folder, Store, open_store
 
@@ -49,10 +50,10 @@ def make_part(
     """
     if run.versions != versions():
         raise OutputError(f"this worker has {_listed(versions())}, and the run began with {_listed(run.versions)}")
-    model = open_model(run.model)
+    model = open_model(run.model, run.reading)
     if model.decoder_sha256 != run.decoder_sha256:
         open_model.cache_clear()  # a cluster's worker lives longer than what its disk holds
-        model = open_model(run.model)
+        model = open_model(run.model, run.reading)
     if model.decoder_sha256 != run.decoder_sha256:
         raise BundleError(
             f"{run.model} is another model than the run began with: its decoder's SHA-256 is "
@@ -86,19 +87,19 @@ def _listed(versions: Mapping[str, str]) -> str:
 
 
 @lru_cache(maxsize=1)
-def open_model(model: str) -> Model:
+def open_model(model: str, reading: Reading = AS_STATED) -> Model:
     """The model with a decoder that runs on one thread: several batches at a time make use of the others."""
-    return Model(find(model), threads=1)
+    return Model(find(model), 1, reading)
 
 
-def plan(model: str, seed: int, indices: Indices, **options: Any) -> Run:
-    """A run of that model; `options` are further fields of Run.
+def plan(model: str, seed: int, indices: Indices, *, reading: Reading = AS_STATED, **options: Any) -> Run:
+    """A run of that model, whose decoder is read like that; `options` are further fields of Run.
 
     Raises BundleError if there is no such model, UsageError if a value is out of range.
     """
-    network = open_model(model)
-    identity = (network.name, network.decoder_sha256, network.image_shape)
-    return Run(model, *identity, seed=seed, indices=indices, **options)
+    network = open_model(model, reading)
+    identity = (network.name, network.decoder_sha256, network.image_shape, network.reading)
+    return Run(model, *identity, seed=seed, indices=indices, reading=reading, **options)
 
 
 def draw_each(seed: int, indices: Indices, latent_dim: int, temperature: float = 1.0) -> Latents:

@@ -167,7 +167,7 @@ def _spread(
 def _write_grid(store: Store, run: Run) -> None:
     """The contact sheet of the first images; it is there before the rest, to look at."""
     rows, columns = run.grid or (1, 1)
-    model = open_model(run.model)
+    model = open_model(run.model, run.reading)
     first = run.indices.slice(0, rows * columns)
     images = model.decode_bytes(draw_each(run.seed, first, model.latent_dim, run.temperature))
     with store.create(run.grid_name) as file:

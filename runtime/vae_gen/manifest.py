@@ -13,6 +13,7 @@ from typing import Any
 
 from vae_gen.errors import BundleError
 from vae_gen.files import whole_file
+from vae_gen.reading import UNIT, flaw_of
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -26,7 +27,8 @@ STANDARD_NORMAL = "standard normal"
 class Description:
     """What a user of one graph must know. Raises BundleError when constructed with values that cannot be.
 
-    The same values stand in both graphs' metadata, as text, and in the manifest, as JSON.
+    The same values stand in both graphs' metadata, as text, and in the manifest, as JSON; those that have a default
+    may be absent.
     """
 
     name: str
@@ -35,7 +37,11 @@ class Description:
     image_shape: tuple[int, int, int]  # channels, height, width
     licence: str
     prior: str = STANDARD_NORMAL  # what z is drawn from
-    value_range: tuple[float, float] = (0.0, 1.0)  # of the pixels of `image`
+    # Of the decoder's output; the encoder's input is always [batch, channels, height, width] in [0, 1].
+    value_range: tuple[float, float] = UNIT
+    layout: str = "NCHW"  # or another of reading.LAYOUTS
+    # How many rows a run of the graph takes: 1 where they are not independent of each other. None: the fastest.
+    rows_per_run: int | None = None
     # Of the aggregate posterior, one number for each latent: the mean and the standard deviation of z over
     # the validation images, and the mean KL divergence from the prior in nats. Empty where nobody measured.
     latent_mean: tuple[float, ...] = ()
@@ -54,12 +60,13 @@ class Description:
             values = getattr(self, name)
             if len(values) not in (0, self.latent_dim) or not all(abs(value) < math.inf for value in values):
                 raise BundleError(f"{name} is {values}; it must have one finite number for each latent, or none")
-
-        if self.prior != STANDARD_NORMAL or self.value_range != (0, 1):
-            raise BundleError(
-                f"prior is {self.prior!r} and value_range {self.value_range}; "
-                f"this version of vae-gen knows {STANDARD_NORMAL!r} and (0, 1) only"
-            )
+        if self.rows_per_run is not None and self.rows_per_run < 1:
+            raise BundleError(f"rows_per_run is {self.rows_per_run}; a run takes at least 1")
+        if self.prior != STANDARD_NORMAL:
+            raise BundleError(f"prior is {self.prior!r}; this version of vae-gen knows {STANDARD_NORMAL!r} only")
+        flaw = flaw_of(self.layout, self.value_range)
+        if flaw:
+            raise BundleError(flaw)
 
     @property
     def color_mode(self) -> str:
@@ -74,8 +81,9 @@ class Description:
     def from_metadata(cls, metadata: Mapping[str, str], source: str) -> Description:
         """What a graph's metadata says. Raises BundleError, naming `source`, if it is incomplete or wrong."""
         try:
-            texts = {"name", "bundle_id", "licence", "prior"}
-            values = {key: metadata[key] if key in texts else json.loads(metadata[key]) for key in _fields(cls)}
+            texts = {"name", "bundle_id", "licence", "prior", "layout"}
+            stated = [key for key in _fields(cls) if key in metadata]
+            values = {key: metadata[key] if key in texts else json.loads(metadata[key]) for key in stated}
             _check_schema(json.loads(metadata["schema"]), source)
         except (KeyError, ValueError, RecursionError) as error:
             raise BundleError(f"the metadata of {source} is incomplete or damaged: {error}") from error
@@ -154,9 +162,13 @@ class Manifest:
             )
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(*paths: Path) -> str:
+    """Of the contents of the files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def _fields(cls: type) -> list[str]:
@@ -175,6 +187,7 @@ def _check_schema(found: object, source: str) -> None:
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
+    "int | None": (int, type(None)),
     "tuple": (list, tuple),
     "dict": (dict,),
     "Description": (dict,),
@@ -182,15 +195,16 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def _check_fields(cls: type, values: dict[str, Any], source: str) -> None:
-    """Every field there, none unknown, each of its JSON type; the elements of lists are numbers."""
+    """Every field there that has no default, none unknown, each of its JSON type; the elements of lists are numbers."""
     fields = {field.name: str(field.type).partition("[")[0] for field in dataclasses.fields(cls)}
-    missing, unknown = fields.keys() - values.keys(), values.keys() - fields.keys()
+    needed = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}
+    missing, unknown = needed - values.keys(), values.keys() - fields.keys()
     if missing or unknown:
         problems = [f"it lacks {name!r}" for name in sorted(missing)]
         problems += [f"it has unknown {name!r}" for name in sorted(unknown)]
         raise BundleError(f"{source} is not valid: {', '.join(problems)}")
-    for name, kind in fields.items():
-        value = values[name]
+    for name, value in values.items():
+        kind = fields[name]
         valid = isinstance(value, _JSON_TYPES[kind]) and not isinstance(value, bool)
         if kind == "tuple":
             valid = valid and all(type(item) in (int, float) for item in value)

@@ -10,23 +10,35 @@ import numpy.typing as npt
 
 from vae_gen.bundles import find
 from vae_gen.cpus import usable_cpus
+from vae_gen.decoder import Decoder, files_of
 from vae_gen.defaults import MAX_TEMPERATURE
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.graph import Graph
-from vae_gen.images import ByteImages, FloatImages, to_uint8
+from vae_gen.images import ByteImages, FloatImages
 from vae_gen.latents import Latents, draw
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
+from vae_gen.reading import AS_STATED, Reading
 
 
-def load(model: str | Path, threads: int | None = None) -> Model:
+def load(
+    model: str | Path,
+    threads: int | None = None,
+    *,
+    layout: str | None = None,
+    value_range: tuple[float, float] | None = None,
+    output: str | None = None,
+) -> Model:
     """The model of that name, in that directory, or in that decoder file.
 
-    `threads` is how many processors one call may use; by default all that this process may.
-    Raises BundleError if there is no such model or its files are damaged, UsageError if `threads` is below 1.
+    `threads` is how many processors one call may use; by default all that this process may. The others say how
+    somebody else's decoder is read, where it does not say so itself: `layout` is "NCHW", "NHWC" or "NHW" (grey),
+    `value_range` the values of black and white, such as (-1, 1), `output` the name of the output that is the image.
+    Raises BundleError if there is no such model or its files are damaged, UsageError if a value is not allowed.
     """
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}; it must be at least 1")
-    return Model(find(model), threads or usable_cpus())
+    low_and_high = None if value_range is None else (float(value_range[0]), float(value_range[1]))
+    return Model(find(model), threads or usable_cpus(), Reading(layout, low_and_high, output))
 
 
 class Model:
@@ -35,25 +47,35 @@ class Model:
     What it makes of one row does not depend on which others are given with it, to the last bit.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
-        """Open the bundle in the directory `path` or the decoder file `path`. Raises BundleError."""
+    def __init__(self, path: Path, threads: int, reading: Reading = AS_STATED) -> None:
+        """Open the bundle in the directory `path` or the decoder file `path`. Raises BundleError or UsageError."""
         self.threads = threads
         self.directory = path if path.is_dir() else None
         self.manifest = Manifest.read(path) if path.is_dir() else None
-        self._decoder = self._open(path / DECODER if path.is_dir() else path)
-        self.description = _describe_decoder(self._decoder)
+        self._decoder = Decoder(self._checked(path / DECODER if path.is_dir() else path), threads, reading)
+        self.description = self._decoder.description
         if self.manifest is not None and self.manifest.description != self.description:
             raise BundleError(f"{path / DECODER} and {path / MANIFEST} do not describe the same model")
 
     @property
     def rows_per_run(self) -> int:
         """How many latents are decoded at once; fewer take as long."""
-        return self._decoder.rows_per_run
+        return self._decoder.graph.rows_per_run
+
+    @property
+    def reading(self) -> Reading:
+        """How the decoder's output is read, all of it said."""
+        return self._decoder.reading
+
+    @property
+    def values_found(self) -> tuple[float, float] | None:
+        """The lowest and the highest value that somebody else's decoder has made of some latents."""
+        return self._decoder.values_found
 
     @cached_property
     def decoder_sha256(self) -> str:
-        """The hash of the decoder's file."""
-        return self.manifest.sha256[DECODER] if self.manifest else sha256_of(self._decoder.path)
+        """The hash of the decoder's file, and of the weights beside it if there are any."""
+        return self.manifest.sha256[DECODER] if self.manifest else sha256_of(*files_of(self._decoder.graph.path))
 
     @property
     def name(self) -> str:
@@ -74,16 +96,11 @@ class Model:
         Raises DataError if `z` has another shape or holds a value that is not finite, BundleError if the
         decoder fails.
         """
-        (images,) = self._decoder.run(self.check_latents(z))
-        return images
+        return self._decoder.decode(self.check_latents(z))
 
     def decode_bytes(self, z: npt.ArrayLike) -> ByteImages:
-        """What `decode` makes, as uint8 [n, C, H, W]: clipped, times 255, rounded half up. Raises as `decode` does."""
-        latents = self.check_latents(z)
-        images = np.empty((len(latents), *self.image_shape), np.uint8)
-        for first, (part,) in self._decoder.runs(latents):  # converted while they are in the processor's cache
-            images[first : first + len(part)] = to_uint8(part)
-        return images
+        """The same as uint8 [n, C, H, W]: times 255, rounded half up, or the bytes that the decoder itself makes."""
+        return self._decoder.decode_bytes(self.check_latents(z))
 
     def encode(self, images: npt.ArrayLike) -> tuple[Latents, Latents]:
         """Images [n, C, H, W] in [0, 1] -> mean and log-variance of q(z | image), each float32 [n, latent_dim].
@@ -128,7 +145,7 @@ class Model:
     def _encoder(self) -> Graph:
         if self.directory is None:
             raise BundleError(f"{self.name} is a decoder alone; this needs a bundle that has an {ENCODER} too")
-        graph = self._open(self.directory / ENCODER)
+        graph = Graph(self._checked(self.directory / ENCODER), self.threads)
         about, expected = Description.from_metadata(graph.metadata, str(graph.path)), self.description
         if about.bundle_id != expected.bundle_id:
             raise BundleError(
@@ -144,28 +161,10 @@ class Model:
             )
         return graph
 
-    def _open(self, path: Path) -> Graph:
+    def _checked(self, path: Path) -> Path:
         if self.manifest is not None:
             self.manifest.check_file(path)
-        return Graph(path, self.threads)
-
-
-def _describe_decoder(graph: Graph) -> Description:
-    """What a decoder's metadata says, or for a graph without it what its shapes say. Raises BundleError."""
-    shapes = list(graph.output_shapes.values())
-    if len(graph.input_shape) != 1 or len(shapes) != 1 or len(shapes[0]) != 3:
-        raise BundleError(
-            f"{graph.path} is no decoder: it must have one input [batch, latent_dim] "
-            f"and one output [batch, channels, height, width]; {graph.signature}"
-        )
-    found = {"latent_dim": graph.input_shape[0], "image_shape": shapes[0]}
-    if "bundle_id" not in graph.metadata:
-        name = graph.path.stem
-        return Description.build({"name": name, "bundle_id": "", "licence": "unknown", **found}, str(graph.path))
-    description = Description.from_metadata(graph.metadata, str(graph.path))
-    if {name: getattr(description, name) for name in found} != found:
-        raise BundleError(f"the metadata of {graph.path} does not fit its graph: {graph.signature}")
-    return description
+        return path
 
 
 def _as_float32(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:

@@ -14,6 +14,7 @@ from vae_gen.errors import OutputError
 from vae_gen.generate import decode_each, draw_each, open_model, plan
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
+from vae_gen.reading import AS_STATED, Reading
 from vae_gen.runs import Run
 
 DECODE = "decode"  # draw and decode, and write nothing
@@ -31,7 +32,9 @@ class Rate:
     bytes_per_image: float  # written
 
 
-def measure(model: str, folder: Path | None, crew: Crew, seconds: float) -> Iterator[Rate]:
+def measure(
+    model: str, folder: Path | None, crew: Crew, seconds: float, reading: Reading = AS_STATED
+) -> Iterator[Rate]:
     """The rate of each way, from runs that are doubled until one takes `seconds`.
 
     What is written goes into a directory within `folder`, or within the system's temporary one, and is removed.
@@ -40,7 +43,8 @@ def measure(model: str, folder: Path | None, crew: Crew, seconds: float) -> Iter
     for way in WAYS:
         images = FIRST_IMAGES
         while True:
-            run = plan(model, 0, Indices.of(0, images), format="npy" if way == DECODE else way)
+            kind = "npy" if way == DECODE else way
+            run = plan(model, 0, Indices.of(0, images), reading=reading, format=kind)
             elapsed, size = _decode(run, crew) if way == DECODE else _write(run, folder, crew)
             if elapsed >= seconds:
                 break
@@ -49,7 +53,7 @@ def measure(model: str, folder: Path | None, crew: Crew, seconds: float) -> Iter
 
 
 def _decode(run: Run, crew: Crew) -> tuple[float, int]:
-    network = open_model(run.model)
+    network = open_model(run.model, run.reading)
     begin = time.perf_counter()
     for _ in decode_each(
         network,

@@ -17,6 +17,7 @@ from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
 from vae_gen.latents import MAX_SEED
 from vae_gen.parts import STATE, Parts, cut, share
+from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
 from vae_gen.version import __version__
 
@@ -48,8 +49,10 @@ class Run:
     model_name: str
     decoder_sha256: str
     image_shape: tuple[int, int, int]  # channels, height, width
+    read_as: Reading  # how its output is read, all of it said
     seed: int
     indices: Indices
+    reading: Reading = AS_STATED  # what of that was asked for
     temperature: float = 1.0
     format: str = "png"
     part_size: int | None = None  # images in a container file; None: all that a shard makes
@@ -154,6 +157,7 @@ class Run:
             "versions": self.versions,
             "model": self.model_name,
             "decoder_sha256": self.decoder_sha256,
+            "decoder_output": self.read_as.as_json,
             "seed": self.seed,
             "indices": str(self.indices),
             "images": self.indices.count,
@@ -176,7 +180,7 @@ class Run:
     def command(self) -> str:
         """What to type to get the same images; --out is left to whoever does."""
         first = self.indices.ranges[0]
-        words = ["vae-gen", "sample", "--model", self.model, "--seed", self.seed]
+        words = ["vae-gen", "sample", "--model", self.model, *self.reading.as_options, "--seed", self.seed]
         if len(self.indices.ranges) > 1:
             words += ["--indices", self.indices]
         else:

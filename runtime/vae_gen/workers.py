@@ -8,27 +8,27 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from ctypes import c_bool
 from multiprocessing import connection, get_context, parent_process
-from multiprocessing.synchronize import Event
 
 from vae_gen.errors import VaeGenError
 from vae_gen.generate import make_part
 from vae_gen.parts import Part
 from vae_gen.runs import Record, Run
 
-_told_to_stop: Event | None = None  # in a worker process, from its beginning
+_told_to_stop: c_bool | None = None  # in a worker process, from its beginning
 
 
 @contextmanager
 def local_processes(count: int) -> Iterator[Executor]:
     """An executor of `count` processes. If the block fails they are told to stop, and stop at their next batch."""
     context = get_context("spawn")  # a fork would copy locks that other threads hold
-    told_to_stop = context.Event()
+    told_to_stop = context.RawValue(c_bool)  # without a lock, which a killed process may hold
     with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(told_to_stop,)) as pool:
         try:
             yield pool
         except BaseException:
-            told_to_stop.set()
+            told_to_stop.value = True
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -39,11 +39,11 @@ def make_part_in_worker(run: Run, out: str, part: Part, threads: int, batch_size
 
 
 def _stop_if_told(_images: int) -> None:
-    if _told_to_stop is not None and _told_to_stop.is_set():
+    if _told_to_stop is not None and _told_to_stop.value:
         raise VaeGenError("stopped")
 
 
-def _begin(told_to_stop: Event) -> None:
+def _begin(told_to_stop: c_bool) -> None:
     global _told_to_stop  # noqa: PLW0603, it is this process's own
     _told_to_stop = told_to_stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides

@@ -142,7 +142,7 @@ def generate() -> dict[str, bytes]:
         "two-inputs": two_inputs,
         "flat-output": flat,
         "fixed-batch": decoder(batch=2, metadata=False),
-        "two-channels": decoder(shape=(2, 5, 4), metadata=False),
+        "two-channels": decoder(shape=(2, 5, 6), metadata=False),
         "other-rows": half,
         "not-finite": decoder(metadata=False, scale=float("nan")),
     }

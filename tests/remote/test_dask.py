@@ -161,7 +161,8 @@ def test_a_full_disk_of_the_workers_is_named(
 def test_a_model_that_the_workers_do_not_have_is_named(local_cluster: distributed.LocalCluster) -> None:
     shutil.copytree(MODELS / "tiny", "mine")
     model = Model(Path("mine"), threads=1)
-    run = Run("mine", model.name, model.decoder_sha256, model.image_shape, 3, Indices.of(0, 30), part_size=10)
+    identity = (model.name, model.decoder_sha256, model.image_shape, model.reading)
+    run = Run("mine", *identity, seed=3, indices=Indices.of(0, 30), part_size=10)
     shutil.move("mine", "away")
     with vae_gen_cluster.cluster(local_cluster.scheduler_address) as executor:
         with pytest.raises(BundleError, match=r"there is no model '/.*/mine'(.*\n)+30 of 30 images are not made"):

@@ -285,7 +285,7 @@ def test_info_says_what_the_bundle_says(capsys: pytest.CaptureFixture[str]) -> N
     lines = capsys.readouterr().out.splitlines()
     assert "image_shape        3, 5, 4" in lines
     assert "latent_mean        0, 0.125, -0.25" in lines
-    run("info", MODELS / "foreign/plain.onnx")
+    run("info", MODELS / "foreign/plain.onnx", "--layout", "nchw")
     assert "latent_dim         3" in capsys.readouterr().out
 
 

@@ -49,7 +49,7 @@ def tree(folder: str | Path) -> dict[str, str]:
 def run_of(model: Path, **values: object) -> Run:
     opened = Model(model, threads=1)
     values = {"seed": 3, "indices": Indices.of(0, 1000), "format": "npy", "part_size": 90, "latents": True, **values}
-    return Run(str(model), opened.name, opened.decoder_sha256, opened.image_shape, **values)
+    return Run(str(model), opened.name, opened.decoder_sha256, opened.image_shape, opened.reading, **values)
 
 
 @pytest.mark.parametrize("format", ["npy", "png"])

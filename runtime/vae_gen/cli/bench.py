@@ -11,10 +11,12 @@ import click
 
 from vae_gen.bundles import DEFAULT
 from vae_gen.cli import options
+from vae_gen.reading import Reading
 
 
 @click.command()
 @click.argument("model", default=DEFAULT)
+@options.reading_options
 @click.option(
     "--out", type=options.PathType(), help="Where to write and remove. Default: the folder for temporary files."
 )
@@ -31,6 +33,7 @@ from vae_gen.cli import options
 @options.json_option
 def bench(
     model: str,
+    reading: Reading,
     out: Path | None,
     seconds: float,
     batch_size: int | None,
@@ -52,7 +55,7 @@ def bench(
     from vae_gen.rates import measure
 
     rows: list[dict[str, Any]] = []
-    for rate in measure(model, out, Crew(threads, workers, batch_size), seconds):
+    for rate in measure(model, out, Crew(threads, workers, batch_size), seconds, reading):
         if not rows and not as_json:
             click.echo(f"{model}, {options.count(min(threads or usable_cpus(), usable_cpus()), 'thread')}")
             click.echo(f"{'':8}{'images/s':>10}{'us/image':>10}{'bytes/image':>13}")

@@ -9,12 +9,14 @@ import click
 
 from vae_gen.cli import options
 from vae_gen.errors import OutputError
+from vae_gen.reading import Reading
 
 
 @click.command()
 @click.option("--z", required=True, help="Numbers between commas, a .npy or .csv file, or - for lines on stdin.")
 @options.destination_option
 @options.model_option
+@options.reading_options
 @options.format_option
 @options.batch_size_option
 @options.threads_option
@@ -24,6 +26,7 @@ def decode(
     z: str,
     out: str,
     model: str,
+    reading: Reading,
     format: str | None,
     batch_size: int | None,
     threads: int | None,
@@ -46,12 +49,12 @@ def decode(
     from vae_gen.stores import open_store
 
     place = destination(out, format)
-    network = open_model(model)
+    network = open_model(model, reading)
     latents = network.check_latents(read_latents(z, sys.stdin))
     about = provenance(network.name, network.decoder_sha256)
     store = open_store(place.root)
     everything = Indices.of(0, len(latents))
-    run = plan(model, 0, everything, format=place.format, file=place.file)  # its seed is of none
+    run = plan(model, 0, everything, reading=reading, format=place.format, file=place.file)  # its seed is of none
     if overwrite and not place.file:
         clear(store)
     elif not overwrite and in_the_way(store, [place.file] if place.file else []):
@@ -70,6 +73,6 @@ def decode(
             )
             record = write_part(store, part, place.format, network.image_shape, about, batches, progress=progress)
             records.append(record)
-    command = shlex.join(["vae-gen", "decode", "--model", model, "--z", z, "--format", place.format])
-    write_json(store, run.manifest_name, run.manifest(records) | {"command": command, "seed": None})
+    words = ["vae-gen", "decode", "--model", model, *reading.as_options, "--z", z, "--format", place.format]
+    write_json(store, run.manifest_name, run.manifest(records) | {"command": shlex.join(words), "seed": None})
     options.say(f"{options.count(len(latents), 'image')} in {options.place(out)}", quiet)

@@ -9,12 +9,14 @@ import click
 
 from vae_gen.bundles import DEFAULT
 from vae_gen.cli import options
+from vae_gen.reading import Reading
 
 
 @click.command()
 @click.argument("model", default=DEFAULT)
+@options.reading_options
 @options.json_option
-def info(model: str, as_json: bool) -> None:
+def info(model: str, reading: Reading, as_json: bool) -> None:
     """Show what a model says of itself.
 
     MODEL is a shipped model's name, a bundle's directory, or a decoder.onnx.
@@ -25,9 +27,11 @@ def info(model: str, as_json: bool) -> None:
     """
     from vae_gen.model import load
 
-    network = load(model)
+    network = load(model, **vars(reading))
     network.check()
     about = dataclasses.asdict(network.description)
+    if network.values_found is not None:
+        about = {**about, "output": network.reading.output, "values_found": network.values_found}
     if network.manifest is not None:
         about = {**about, **dataclasses.asdict(network.manifest)}
         del about["description"]

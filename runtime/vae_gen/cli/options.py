@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import sys
@@ -16,6 +17,7 @@ import click
 from vae_gen.bundles import DEFAULT
 from vae_gen.defaults import FORMATS
 from vae_gen.errors import UsageError
+from vae_gen.reading import LAYOUTS, Range, Reading, parse_range
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
@@ -53,6 +55,14 @@ def parse_size(context: click.Context, parameter: click.Parameter, value: str | 
     return int(sides[0]), int(sides[-1])
 
 
+def _parse_range(context: click.Context, parameter: click.Parameter, value: str | None) -> Range | None:
+    try:
+        return None if value is None else parse_range(value)
+    except ValueError as error:
+        message = f"{value!r} is no range; write the values of black and white, such as 0,1 or -1,1"
+        raise click.BadParameter(message, context, parameter) from error
+
+
 def not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
     if not value:
         raise click.BadParameter("an empty path", context, parameter)
@@ -64,6 +74,22 @@ model_option = click.option(
     default=DEFAULT,
     show_default=True,
     help="A shipped model's name, a bundle's directory, or a decoder.onnx.",
+)
+_reading_options = (
+    click.option(
+        "--layout",
+        type=click.Choice(list(LAYOUTS), case_sensitive=False),
+        help="Somebody else's decoder: the axes of its output. Default: as it says, or by which axis can be channels.",
+    ),
+    click.option(
+        "--value-range",
+        metavar="LOW,HIGH",
+        callback=_parse_range,
+        help="Somebody else's decoder: its values of black and white. Default: as it says, or 0,1; of uint8 0,255.",
+    ),
+    click.option(
+        "--output-name", metavar="NAME", help="Somebody else's decoder: which of its outputs is the image, if several."
+    ),
 )
 seed_option = click.option(
     "--seed", type=int, help="0 to 2**64 - 1; the same seed gives the same images. Default: a fresh one, shown."
@@ -118,6 +144,22 @@ destination_option = click.option(
     callback=not_empty,
     help="A folder; a file that ends as its format does; - for stdout; or a URL such as s3://bucket/digits.",
 )
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--layout, --value-range and --output-name, which reach the command as its argument `reading`."""
+
+    @functools.wraps(command)
+    def called(
+        *arguments: Any, layout: str | None, value_range: Range | None, output_name: str | None, **others: Any
+    ) -> Any:
+        return command(*arguments, reading=Reading(layout, value_range, output_name), **others)
+
+    for option in reversed(_reading_options):
+        option(called)
+    return called
+
+
 pictures_argument = click.argument("pictures", nargs=-1, required=True, type=PathType())
 
 

@@ -13,6 +13,7 @@ import click
 from vae_gen.cli import options
 from vae_gen.defaults import MAX_TEMPERATURE
 from vae_gen.errors import StoppedError, UsageError
+from vae_gen.reading import Reading
 
 
 def _parse_pair(separator: str, example: str) -> options.Callback:
@@ -31,6 +32,7 @@ def _parse_pair(separator: str, example: str) -> options.Callback:
 @click.option("--n", "count", type=int, help="How many images.  [default: 16]")
 @options.destination_option
 @options.model_option
+@options.reading_options
 @options.seed_option
 @click.option("--start", type=int, help="Index of the first image.  [default: 0]")
 @click.option("--indices", help="These images and no others: 5,17,100-120. Instead of --n and --start.")
@@ -67,6 +69,7 @@ def sample(
     count: int | None,
     out: str,
     model: str,
+    reading: Reading,
     seed: int | None,
     start: int | None,
     indices: str | None,
@@ -124,7 +127,7 @@ def sample(
         raise UsageError("--json prints on stdout, where --out - has the images; give one of them")
     crew = Crew(threads, workers, batch_size)
     store = open_store(place.root)
-    open_model(model)  # before anything is said or drawn
+    open_model(model, reading)  # before anything is said or drawn
     if seed is None and resume:
         seed = seed_of(store, place.file)
     fresh = seed is None
@@ -132,6 +135,7 @@ def sample(
         model,
         fresh_seed() if seed is None else seed,
         Indices.of(start or 0, 16 if count is None else count) if indices is None else Indices.parse(indices),
+        reading=reading,
         temperature=temperature,
         format=place.format,
         part_size=shard_size,

@@ -8,12 +8,14 @@ from pathlib import Path
 import click
 
 from vae_gen.cli import options
+from vae_gen.reading import Reading
 
 
 @click.command()
 @click.option("--dim", type=int, help="The latent to sweep, counted from 0. Default: each of them, side by side.")
 @options.out_option("traverse.gif", "A file that ends in .gif, .webp, .png or .apng; it is replaced.")
 @options.model_option
+@options.reading_options
 @click.option("--z", help="Start from this point: numbers between commas, or a file with one line of them.")
 @click.option("--picture", type=options.PathType(), help="Start from the latents of this picture.")
 @options.invert_option
@@ -37,6 +39,7 @@ def traverse(
     dim: int | None,
     out: Path,
     model: str,
+    reading: Reading,
     z: str | None,
     picture: Path | None,
     invert: bool,
@@ -62,7 +65,7 @@ def traverse(
 
     from vae_gen.animate import check_format, save_animation, to_frames
     from vae_gen.errors import UsageError
-    from vae_gen.images import enlarge, grid, to_uint8, viewing_factor
+    from vae_gen.images import enlarge, grid, viewing_factor
     from vae_gen.latent_files import read_latents
     from vae_gen.latents import draw, fresh_seed, traversal
     from vae_gen.model import load
@@ -74,7 +77,7 @@ def traverse(
         raise UsageError("--invert is for --picture, which is not given")
     check_format(out)
     options.check_not_an_input(out, [picture] if picture else [])
-    network = load(model, threads)
+    network = load(model, threads, **vars(reading))
     if z is not None:
         points = network.check_latents(read_latents(z, sys.stdin))
     elif picture is not None:
@@ -89,7 +92,7 @@ def traverse(
 
     values = np.linspace(low, high, frames)
     dims = range(network.latent_dim) if dim is None else [dim]
-    sweeps = np.stack([to_uint8(network.decode(traversal(points[0], each, values))) for each in dims], axis=1)
+    sweeps = np.stack([network.decode_bytes(traversal(points[0], each, values)) for each in dims], axis=1)
     pictures = sweeps[:, 0] if dim is not None else np.stack([grid(cells) for cells in sweeps])
     pictures = enlarge(pictures, scale or viewing_factor(*pictures.shape[-2:]))
     name = "z" if dim is None else f"z[{dim}]"
