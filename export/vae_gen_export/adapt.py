@@ -19,14 +19,12 @@ import torch
 from torch import Tensor, nn
 from vae_gen.errors import NetworkError
 from vae_gen.images import ImageShape
+from vae_gen.reading import UNIT, Range
 
 MEAN = ("mean", "mu", "loc", "embedding")
 LOG_VAR = ("log_var", "logvar", "log_variance", "log_covariance")
 DEVIATION = ("std", "stddev", "sigma", "scale")
 IMAGE = ("image", "reconstruction", "recon_x", "sample")
-
-Range = tuple[float, float]
-UNIT: Range = (0.0, 1.0)  # the pixels of a bundle
 
 
 class Encoder(nn.Module):

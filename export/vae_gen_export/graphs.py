@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Sequence
 
 import onnx
 import onnxscript.optimizer
@@ -16,6 +12,7 @@ from vae_gen.errors import NetworkError
 
 from vae_gen_export.blame import blame
 from vae_gen_export.plain import OPSET, clean
+from vae_gen_export.silence import silence
 
 
 def trace(network: nn.Module, example: Tensor, input_name: str, output_names: Sequence[str]) -> onnx.ModelProto:
@@ -24,7 +21,7 @@ def trace(network: nn.Module, example: Tensor, input_name: str, output_names: Se
     Raises NetworkError if PyTorch cannot follow what the network does.
     """
     try:
-        with _silence():
+        with silence():
             program = torch.onnx.export(
                 network,
                 (example,),
@@ -56,15 +53,3 @@ def trace(network: nn.Module, example: Tensor, input_name: str, output_names: Se
                 "takes the batch size for a constant. Use x.shape[0] or -1 where it reshapes, and no `if` on it"
             )
     return plain
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """What the exporter warns of, logs and prints is for its makers."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)

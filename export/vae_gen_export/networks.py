@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import onnx
 import torch
@@ -15,6 +16,9 @@ from vae_gen_export.source import INPUT, OUTPUTS, Exact, Rows, Source
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Networks(Source):
     """An encoder, image [batch, C, H, W] in [0, 1] -> (mean, log_var), and a decoder, z -> image, or that alone."""
+
+    reference_name: ClassVar[str] = "PyTorch"
+    reference_key: ClassVar[str] = "pytorch_float64"
 
     parts: dict[str, nn.Module]  # by the name of the file that each is to become
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from vae_gen.errors import NetworkError, UsageError
 from vae_gen.images import ImageShape
 from vae_gen.manifest import COLOR_MODES, DECODER, ENCODER, sha256_of
+from vae_gen.reading import UNIT, Range, flaw_of
 
-from vae_gen_export.adapt import UNIT, Decoder, Encoder, Range, kind
+from vae_gen_export.adapt import Decoder, Encoder, kind
 from vae_gen_export.blame import blame, listed
 from vae_gen_export.networks import Networks
 from vae_gen_export.weights import load_weights
@@ -42,9 +43,8 @@ def open_module(
     images, by default what the decoder makes; `value_range` is that of the pixels that the networks know.
     Raises UsageError, DataError for the weights, NetworkError if the networks are not what a bundle can hold.
     """
-    low, high = value_range
-    if not -math.inf < low < high < math.inf:
-        raise UsageError(f"--value-range is {low:g} {high:g}; give the value of black and a larger one for white")
+    if flaw := flaw_of("NCHW", value_range):
+        raise UsageError(flaw)
     network = make_network(name)
     if weights is not None:
         load_weights(network, weights)
@@ -164,7 +164,7 @@ def _check_decoder(decoder: nn.Module, z: Tensor) -> None:
     if low < -AGREEMENT or high > 1 + AGREEMENT:
         raise NetworkError(
             f"the decoder makes pixels from {low:.3g} to {high:.3g}; they must lie in [0, 1]. End it with a sigmoid or "
-            "a clamp, or say with --value-range LOW HIGH between which two its pixels lie"
+            "a clamp, or say with --value-range LOW,HIGH between which two its pixels lie"
         )
 
 

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 from vae_gen.errors import BundleError
 from vae_gen.graph import Graph
+from vae_gen.images import to_uint8
+from vae_gen.latents import draw
 from vae_gen.manifest import DECODER, ENCODER
 from vae_gen.model import load
 
 from vae_gen_export.source import Exact, Rows, Source
+from vae_gen_export.variants import Tolerance, Variant
 
 BATCH_SIZES = (1, 3, 8)
-TOLERANCE = 1e-5  # of the largest magnitude in the reference, or of 1 if that is larger
 
 
-def measure_parity(source: Source, paths: dict[str, Path]) -> dict[str, float]:
-    """The largest difference between the files at `paths` and their source, for each output, relative as TOLERANCE is.
+@dataclass(frozen=True)
+class Difference:
+    """Between an output and its reference, relative to the largest magnitude in that, or to 1 if it is larger."""
 
-    Through vae_gen.Model, and through graphs that run on exactly a batch at a time, at BATCH_SIZES.
-    Raises BundleError above TOLERANCE, naming output and batch size, or if names or shapes differ.
+    largest: float
+    mean: float
+
+
+def measure_parity(source: Source, paths: dict[str, Path], variant: Variant) -> dict[str, Difference]:
+    """How much the files at `paths` differ from their source, for each output: the most at any of BATCH_SIZES.
+
+    Through vae_gen.Model and, if they run on any batch, through graphs that run on exactly a batch at a time.
+    Raises BundleError above the variant's tolerance, naming output and batch size, or if names or shapes differ.
     """
     model = load(paths[DECODER].parent if ENCODER in paths else paths[DECODER])
     through_model = {ENCODER: model.encode, DECODER: lambda z: (model.decode(z),)}
     random = np.random.default_rng(0)
-    worst: dict[str, float] = {}
+    worst: dict[str, Difference] = {}
     for batch in BATCH_SIZES:
         inputs = {
             ENCODER: random.random((batch, *model.image_shape), np.float32),
@@ -33,21 +45,38 @@ def measure_parity(source: Source, paths: dict[str, Path]) -> dict[str, float]:
         }
         for file, path in paths.items():
             expected = source.reference(file, inputs[file])
-            exact_batch = Graph(path, threads=1, rows_per_run=batch)
-            for run in (through_model[file], exact_batch.run):
+            runs: list[Callable[[Rows], Sequence[Rows]]] = [through_model[file]]
+            if variant.runs_any_batch:
+                runs.append(Graph(path, threads=1, rows_per_run=batch).run)
+            for run in runs:
                 for (name, values), found in zip(expected.items(), run(inputs[file]), strict=True):
-                    worst[name] = max(worst.get(name, 0.0), _difference(name, values, found, batch))
+                    difference = _difference(name, values, found, batch, source.reference_name)
+                    _check(name, difference, variant.tolerance(name), batch, source.reference_name)
+                    before = worst.get(name, Difference(0, 0))
+                    worst[name] = Difference(max(before.largest, difference.largest), max(before.mean, difference.mean))
     # Two digits say all; more would follow the number of threads that PyTorch happens to have.
-    return {name: float(f"{error:.2g}") for name, error in worst.items()}
+    return {name: Difference(*(float(f"{value:.2g}") for value in astuple(each))) for name, each in worst.items()}
 
 
-def _difference(name: str, expected: Exact, found: Rows, batch: int) -> float:
+def _difference(name: str, expected: Exact, found: Rows, batch: int, reference: str) -> Difference:
     if found.shape != expected.shape:
-        raise BundleError(f"{name} has shape {found.shape} at batch size {batch}; PyTorch gives {expected.shape}")
-    error = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
-    if not error <= TOLERANCE:
-        raise BundleError(
-            f"{name} differs from PyTorch by {error:.3g} at batch size {batch}; at most {TOLERANCE:g} is allowed. "
-            "Nothing was published"
-        )
-    return error
+        raise BundleError(f"{name} has shape {found.shape} at batch size {batch}; {reference} gives {expected.shape}")
+    errors = np.abs(found - expected) / max(1.0, np.abs(expected).max())
+    return Difference(float(errors.max()), float(errors.mean()))
+
+
+def _check(name: str, found: Difference, allowed: Tolerance, batch: int, reference: str) -> None:
+    for what, error, most in (("", found.largest, allowed.largest), (" in the mean", found.mean, allowed.mean)):
+        if not error <= most:
+            raise BundleError(
+                f"{name} differs from {reference} by {error:.3g}{what} at batch size {batch}; at most {most:g} is "
+                "allowed. Nothing was published"
+            )
+
+
+def check_bytes(floats: Path, integers: Path) -> None:
+    """Raise BundleError unless one decoder makes of latents the very bytes that vae-gen makes of the other's floats."""
+    model = load(floats)
+    z = draw(0, 0, model.rows_per_run, model.latent_dim)
+    if not np.array_equal(to_uint8(model.decode(z)), load(integers).decode_bytes(z)):
+        raise BundleError("the decoder does not round its pixels as vae-gen does. Nothing was published")

@@ -6,6 +6,7 @@ import dataclasses
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import onnx
 from vae_gen.errors import BundleError, OutputError
@@ -13,11 +14,13 @@ from vae_gen.files import make_folder
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 
 from vae_gen_export.fold import Fold, fold_affine
-from vae_gen_export.parity import BATCH_SIZES, measure_parity
+from vae_gen_export.int8 import compare
+from vae_gen_export.parity import BATCH_SIZES, check_bytes, measure_parity
 from vae_gen_export.plain import OPSET
 from vae_gen_export.source import Source
-from vae_gen_export.stamp import DOCS, IR_VERSION, bundle_id, stamp
+from vae_gen_export.stamp import IR_VERSION, bundle_id, stamp
 from vae_gen_export.training_run import open_run
+from vae_gen_export.variants import AS_IS, Variant
 
 BUNDLE_FILES = {ENCODER, DECODER, MANIFEST}
 
@@ -26,12 +29,13 @@ def export(
     run: Path,
     out: Path,
     name: str | None = None,
-    licence: str = "unspecified",
+    licence: str | None = None,
     fold: bool = True,
     overwrite: bool = False,
+    variant: Variant = AS_IS,
 ) -> Manifest:
     """`publish` the newest checkpoint of the training run `run`. Raises DataError too."""
-    return publish(open_run(run), out, name, licence, fold, overwrite)
+    return publish(open_run(run), out, name, licence, fold, overwrite, variant)
 
 
 def is_decoder_alone(out: Path) -> bool:
@@ -43,16 +47,18 @@ def publish(
     source: Source,
     out: Path,
     name: str | None = None,
-    licence: str = "unspecified",
+    licence: str | None = None,
     fold: bool = True,
     overwrite: bool = False,
+    variant: Variant = AS_IS,
 ) -> Manifest:
     """Make the bundle `out` of `source`, or raise and leave nothing behind; returns its manifest.
 
     An `out` that ends in .onnx is the decoder alone, which has its description within it, and no manifest beside it.
-    `name` is what the model calls itself, by default as `out` is called. Without `fold` the graphs stay as they were
-    traced. What is there already is replaced only with `overwrite`, and a directory only if it is a bundle. Raises
-    OutputError, NetworkError if the graphs cannot be made, or BundleError if they do not agree with their source.
+    `name` is what the model calls itself, by default as `out` is called; `licence` is by default its source's. Without
+    `fold` the graphs stay as they were traced; `variant` says in which form they are then put. What is there already
+    is replaced only with `overwrite`, and a directory only if it is a bundle. Raises OutputError, NetworkError if the
+    graphs cannot be made, or BundleError if they do not agree with their source or, in int8, are not faster.
     """
     check_free(out, overwrite)
     files = [DECODER] if is_decoder_alone(out) else [ENCODER, DECODER]
@@ -62,12 +68,13 @@ def publish(
         for file, graph in graphs.items():
             graphs[file], folds[file] = fold_affine(graph)
 
-    description = Description(
+    made = {file: variant.apply(file, graph) for file, graph in graphs.items()}
+    plain = Description(
         name=name or (out.stem if is_decoder_alone(out) else out.resolve().name),
-        bundle_id=bundle_id(*graphs.values()),
+        bundle_id=bundle_id(*made.values()),
         latent_dim=source.latent_dim,
         image_shape=source.image_shape,
-        licence=licence,
+        licence=licence or source.licence,
         latent_mean=source.latent_mean,
         latent_std=source.latent_std,
         latent_kl=source.latent_kl,
@@ -77,26 +84,32 @@ def publish(
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
             bundle = Path(temporary) / "bundle"
             bundle.mkdir()
-            for file, graph in graphs.items():
-                stamped = stamp(graph, description, DOCS[file])
-                _check_graph(stamped, file)
-                onnx.save(stamped, bundle / file)
+            paths = {file: bundle / file for file in files}
+            for file, path in paths.items():
+                _save(made[file], variant.describe(plain), path)
             manifest = Manifest(
-                description=description,
-                sha256={file: sha256_of(bundle / file) for file in graphs},
+                description=variant.describe(plain),
+                sha256={file: sha256_of(path) for file, path in paths.items()},
                 training=source.training,
                 metrics=source.metrics,
                 export={},
             )
             manifest.write(bundle)  # so that it can be loaded
             about = {
-                "parity_with_pytorch_float64": measure_parity(source, {file: bundle / file for file in graphs}),
-                "parity_batch_sizes": BATCH_SIZES,
+                **_compared(source, paths, variant),
                 "folded": {file: [dataclasses.asdict(each) for each in found] for file, found in folds.items()},
                 "opset": OPSET,
                 "ir_version": IR_VERSION,
                 "packages": {each: metadata.version(each) for each in ("vae-gen", "torch", "onnx", "onnxruntime")},
             }
+            aside = Path(temporary) / "aside.onnx"
+            if variant.uint8:
+                floats = dataclasses.replace(variant, uint8=False)
+                _save(floats.apply(DECODER, graphs[DECODER]), floats.describe(plain), aside)
+                check_bytes(aside, paths[DECODER])
+            if variant.quantize:
+                _save(graphs[DECODER], plain, aside)
+                about["speed"] = compare(aside, paths[DECODER]).as_json()
             manifest = dataclasses.replace(manifest, export=about)
             manifest.write(bundle)
             check_free(out, overwrite)  # again: making it took a while
@@ -105,6 +118,28 @@ def publish(
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
     return manifest
+
+
+def _compared(source: Source, paths: dict[str, Path], variant: Variant) -> dict[str, Any]:
+    """What the manifest says of how the files at `paths` came about and how exact they are. Raises BundleError."""
+    differences = measure_parity(source, paths, variant)
+    about: dict[str, Any] = {
+        f"parity_with_{source.reference_key}": {name: each.largest for name, each in differences.items()},
+        "parity_batch_sizes": BATCH_SIZES,
+    }
+    if source.made_from:
+        about["made_from"] = source.made_from
+    if variant != AS_IS:
+        about["variant"] = variant.as_json
+        about["mean_difference"] = {name: each.mean for name, each in differences.items()}
+        about["tolerance"] = {name: dataclasses.asdict(variant.tolerance(name)) for name in differences}
+    return about
+
+
+def _save(graph: onnx.ModelProto, description: Description, path: Path) -> None:
+    stamped = stamp(graph, description)
+    _check_graph(stamped, path.name)
+    onnx.save(stamped, path)
 
 
 def _check_graph(graph: onnx.ModelProto, file: str) -> None:

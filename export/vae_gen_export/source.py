@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,19 @@ Exact = npt.NDArray[np.float64]  # the same
 class Source:
     """A model that can be exported. Its kinds say where the graphs come from."""
 
+    reference_name: ClassVar[str]  # what the graphs are compared with, for people and in the manifest
+    reference_key: ClassVar[str]
+
     latent_dim: int
     image_shape: ImageShape
+    licence: str = "unspecified"
     training: dict[str, Any]  # what the manifest says of it
     metrics: dict[str, Any] = field(default_factory=dict)  # the same
     # As in Description: one number for each latent, or none where nobody measured.
     latent_mean: tuple[float, ...] = ()
     latent_std: tuple[float, ...] = ()
     latent_kl: tuple[float, ...] = ()
+    made_from: dict[str, str] = field(default_factory=dict)  # of another bundle: which
 
     def graph(self, file: str) -> onnx.ModelProto:
         """The graph that is to become `file`, encoder.onnx or decoder.onnx, with the one free axis `batch`."""

@@ -67,7 +67,7 @@ def test_outputs_are_found_by_name_and_a_deviation_becomes_a_log_variance(tmp_pa
 
 
 def test_methods_on_rows_of_pixels_from_minus_one_to_one(tmp_path: Path) -> None:
-    options = ["--image-size", "5x4", "--value-range", "-1", "1"]
+    options = ["--image-size", "5x4", "--value-range", "-1,1"]
     model = exported("Rows", tmp_path / "mine", *options)
     assert model.image_shape == SHAPE
     network = Rows().double()
@@ -206,8 +206,11 @@ def test_what_cannot_be_exported_says_why(module: str, error: type[Exception], m
         ({"latent_dim": 4}, r"the decoder fails on float64 \[8, 4\]: RuntimeError: mat1 and mat2 .*number of rows"),
         ({"image_size": (4, 5)}, r"makes \[8, 3, 5, 4\] of 8 latents; it must make images \[8, C, 4, 5\]"),
         ({"channels": 1}, r"makes \[8, 3, 5, 4\] of 8 latents; it must make images \[8, 1, H, W\]"),
-        ({"value_range": (1.0, 0.0)}, "--value-range is 1 0; give the value of black and a larger one"),
-        ({"value_range": (0.0, float("nan"))}, "--value-range is 0 nan"),
+        (
+            {"value_range": (1.0, 0.0)},
+            r"value_range is \(1.0, 0.0\); it must be two finite numbers, the lower one first",
+        ),
+        ({"value_range": (0.0, float("nan"))}, r"value_range is \(0.0, nan\)"),
     ],
 )
 def test_sizes_that_do_not_fit_the_network(options: dict[str, Any], message: str) -> None:
@@ -251,7 +254,7 @@ def test_a_graph_that_differs_is_not_published(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "x"], "give a training run's directory, or --module"),
+        (["--out", "x"], "give a training run's directory or a model, or --module"),
         (["runs/a", "--module", "a:b", "--latent-dim", "3", "--out", "x"], "one of them"),
         (["runs/a", "--latent-dim", "3", "--out", "x"], "--latent-dim is for --module"),
         (["--module", "a:b", "--out", "x"], "--module needs --latent-dim"),

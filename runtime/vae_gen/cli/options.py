@@ -55,7 +55,7 @@ def parse_size(context: click.Context, parameter: click.Parameter, value: str | 
     return int(sides[0]), int(sides[-1])
 
 
-def _parse_range(context: click.Context, parameter: click.Parameter, value: str | None) -> Range | None:
+def parse_range_option(context: click.Context, parameter: click.Parameter, value: str | None) -> Range | None:
     try:
         return None if value is None else parse_range(value)
     except ValueError as error:
@@ -84,7 +84,7 @@ _reading_options = (
     click.option(
         "--value-range",
         metavar="LOW,HIGH",
-        callback=_parse_range,
+        callback=parse_range_option,
         help="Somebody else's decoder: its values of black and white. Default: as it says, or 0,1; of uint8 0,255.",
     ),
     click.option(
