@@ -16,10 +16,11 @@ from vae_gen.latents import Latents, draw
 from vae_gen.manifest import COLOR_MODES, Description
 from vae_gen.reading import BYTES, LAYOUTS, SIGNED, UNIT, Range, Reading, parse_range, range_text
 
-# A decoder whose last layer is linear makes some values beyond white and black, which are clipped. One in a
-# hundred, further off than half the range is wide, are no such values: in [-1, 1], all that are darker than a quarter
-# of full brightness are so far below 0.
+# A decoder whose last layer is linear makes some values beyond black and white, and they are clipped. Values are of
+# another range where one in a hundred is further off than half the range is wide (of [-1, 1] read as [0, 1], all that
+# is darker than a quarter of full brightness), or where clipping takes away a third of their standard deviation.
 FAR, FEW = 0.5, 0.01
+MOST_LOST = 1 / 3
 
 
 class Decoder:
@@ -34,7 +35,7 @@ class Decoder:
         graph = Graph(path, threads, output=reading.output)
         if len(graph.output_shapes) != 1:
             raise BundleError(
-                f"{path} has several outputs; --output-name says which of them is the image: {graph.signature}"
+                f"{path} has several outputs; say which is the image with --output-name: {graph.signature}"
             )
         self.values_found: Range | None = None  # what values a decoder that is not ours has made of some latents
         if "bundle_id" in graph.metadata:
@@ -100,7 +101,9 @@ def files_of(path: Path) -> list[Path]:
 
 def _check_fit(graph: Graph, description: Description, reading: Reading) -> None:
     """Raise BundleError unless a decoder is as it says, UsageError if it is to be read in another way."""
-    (shape,) = graph.output_shapes.values()
+    ((output, shape),) = graph.output_shapes.items()
+    if graph.output_types[output] == np.uint8 and description.value_range != BYTES:
+        raise BundleError(f"{graph.path} makes uint8, and says of itself that value_range is {description.value_range}")
     found = (_latent_dim(graph), _image_shape(shape, description.layout))
     if found != (description.latent_dim, description.image_shape):
         raise BundleError(f"the metadata of {graph.path} does not fit its graph: {graph.signature}")
@@ -122,7 +125,7 @@ def _describe(graph: Graph, reading: Reading) -> Description:
     layout = reading.layout or graph.metadata.get("layout") or _guess_layout(graph, shape)
     image_shape = _image_shape(shape, layout)
     if image_shape is None:
-        known = " or ".join(f"{name} {axes}" for name, axes in LAYOUTS.items())
+        known = " or ".join(f"{name} {axes}" for name, axes in LAYOUTS.items() if reading.layout in (None, name))
         raise BundleError(f"{path} is no decoder: its output must be images, {known}; {graph.signature}")
     values = {
         "name": graph.path.stem,
@@ -190,10 +193,12 @@ def _steady(graph: Graph) -> tuple[Graph, Array]:
 def _range_found(values: Array, value_range: Range, path: Path) -> Range:
     """The lowest and the highest of these values. Raises BundleError if they clearly are of another range."""
     low, high = value_range
-    margin = FAR * (high - low)
+    values = values.astype(np.float64)
     found = float(values.min()), float(values.max())
-    if np.count_nonzero((values < low - margin) | (values > high + margin)) > FEW * values.size:
-        likely = next((each for each in (SIGNED, BYTES, UNIT) if _is_likely(each, found)), None)
+    clipped = np.clip(values, low, high)
+    far = np.count_nonzero(abs(values - clipped) > FAR * (high - low))
+    if far > FEW * values.size or clipped.std() < (1 - MOST_LOST) * values.std():
+        likely = next((each for each in (UNIT, SIGNED, BYTES) if each != value_range and _is_likely(each, found)), None)
         suggestion = range_text(likely) if likely else "LOW,HIGH"
         raise BundleError(
             f"{path} makes values from {found[0]:.4g} to {found[1]:.4g}, and they are read as "
@@ -203,7 +208,7 @@ def _range_found(values: Array, value_range: Range, path: Path) -> Range:
 
 
 def _is_likely(value_range: Range, found: Range) -> bool:
-    """Whether these values fill a good part of the range, and hardly more."""
+    """Whether these values fill a good part of the range, and are not far from it."""
     low, high = value_range
-    eighth = (high - low) / 8
-    return low - eighth <= found[0] and found[1] <= high + eighth and found[1] - found[0] >= 2 * eighth
+    far = FAR * (high - low)
+    return low - far <= found[0] and found[1] <= high + far and found[1] - found[0] >= far / 2

@@ -24,7 +24,7 @@ MAX_ROWS = 128
 MAX_VALUES = 128 * 32 * 32  # of the larger of a run's input and output
 ROWS_PER_RUN = "rows_per_run"  # where a graph's metadata says that it takes fewer
 ENGINE_VERSION: str = onnxruntime.__version__
-ERRORS_ONLY = 3  # onnxruntime's log severity
+SILENT = 4  # onnxruntime's log severity: what fails is raised
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 NUMBERS = {**FLOATS, "tensor(uint8)": np.uint8}
 
@@ -52,7 +52,7 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = ERRORS_ONLY
+        options.log_severity_level = SILENT
         # Threads that spin while they wait take the processors from whoever writes the pictures.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -143,7 +143,7 @@ class Graph:
         most = self.batch or MAX_VALUES
         if stated is not None and not (type(stated) is int and 1 <= stated <= most):
             raise BundleError(
-                f"{ROWS_PER_RUN} in the metadata of {self.path} is {stated!r:.60}; it must be 1 to {most}"
+                f"the metadata of {self.path} say that {ROWS_PER_RUN} is {stated!r:.60}; it must be 1 to {most}"
             )
         shapes = (self.input_shape, *self.output_shapes.values())
         rows = min(MAX_ROWS, max(1, MAX_VALUES // max(map(math.prod, shapes))))
