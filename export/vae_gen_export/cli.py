@@ -21,7 +21,11 @@ from vae_gen.reading import UNIT
 )
 @click.option("--name", help="What the model calls itself. Default: as --out is called.")
 @click.option("--licence", help="The licence that the model comes under. Default: that of a bundle, else unspecified.")
-@click.option("--fold/--no-fold", default=True, help="Merge chains of affine layers where that is cheaper.")
+@click.option(
+    "--fold/--no-fold",
+    default=True,
+    help="Give chains of affine layers their cheapest form, or keep the graphs as they were traced.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that --out already holds.")
 @click.option("--module", metavar="PACKAGE.MODULE:FACTORY", help="Your own network: what makes it, without arguments.")
 @click.option("--weights", type=options.PathType(), help="Its weights: safetensors, or a state dict by torch.save.")
@@ -126,11 +130,9 @@ def export(
         alone = publish.is_decoder_alone(out)
         model = open_module(module, weights, latent_dim, image_size, channels, value_range or UNIT, alone)
     manifest = publish.publish(model, out, name, licence, fold, overwrite, variant)
-    for file, folds in manifest.export["folded"].items():
-        for each in folds:
-            before, after = each["multiply_adds_before"], each["multiply_adds_after"]
-            chain = " ".join(each["operations"])
-            options.say(f"{file}: {chain} became one dense layer, {before:,} -> {after:,} multiply-adds", quiet)
+    for file, counts in manifest.export["simplified"].items():
+        before, after = counts["multiply_adds_before"], counts["multiply_adds_after"]
+        options.say(f"{file}: {before:,} -> {after:,} multiply-adds an image", quiet)
     if quantize:
         options.say(manifest.export["speed"]["text"], quiet)
     worst = max(manifest.export[f"parity_with_{model.reference_key}"].values())

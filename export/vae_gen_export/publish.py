@@ -13,10 +13,10 @@ from vae_gen.errors import BundleError, OutputError
 from vae_gen.files import make_folder
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 
-from vae_gen_export.fold import Fold, fold_affine
 from vae_gen_export.int8 import compare
 from vae_gen_export.parity import BATCH_SIZES, check_bytes, measure_parity
 from vae_gen_export.plain import OPSET
+from vae_gen_export.simplify import Simplification, simplify
 from vae_gen_export.source import Source
 from vae_gen_export.stamp import IR_VERSION, bundle_id, stamp
 from vae_gen_export.training_run import open_run
@@ -63,10 +63,10 @@ def publish(
     check_free(out, overwrite)
     files = [DECODER] if is_decoder_alone(out) else [ENCODER, DECODER]
     graphs = {file: source.graph(file) for file in files}
-    folds: dict[str, list[Fold]] = {}
+    simplified: dict[str, Simplification] = {}
     if fold:
         for file, graph in graphs.items():
-            graphs[file], folds[file] = fold_affine(graph)
+            graphs[file], simplified[file] = simplify(graph)
 
     made = {file: variant.apply(file, graph) for file, graph in graphs.items()}
     plain = Description(
@@ -97,7 +97,7 @@ def publish(
             manifest.write(bundle)  # so that it can be loaded
             about = {
                 **_compared(source, paths, variant),
-                "folded": {file: [dataclasses.asdict(each) for each in found] for file, found in folds.items()},
+                "simplified": {file: what.as_dict() for file, what in simplified.items()},
                 "opset": OPSET,
                 "ir_version": IR_VERSION,
                 "packages": {each: metadata.version(each) for each in ("vae-gen", "torch", "onnx", "onnxruntime")},

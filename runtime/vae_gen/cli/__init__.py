@@ -14,7 +14,7 @@ import click
 from vae_gen.errors import StoppedError, VaeGenError
 from vae_gen.version import __version__
 
-# The commands by name, in the order of the help page. train and export live in packages that this one never
+# The commands by name, in the order of the help page. train, export and simplify live in packages that this one never
 # imports, so they are named here as text, as a plugin is.
 COMMANDS = {
     "sample": "vae_gen.cli.sample:sample",
@@ -29,6 +29,7 @@ COMMANDS = {
     "bench": "vae_gen.cli.bench:bench",
     "train": "vae_gen_train.cli:train",
     "export": "vae_gen_export.cli:export",
+    "simplify": "vae_gen_export.simplify.cli:simplify",
 }
 
 

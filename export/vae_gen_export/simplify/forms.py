@@ -1,0 +1,200 @@
+"""The forms that an affine part of a graph can take, with what each would cost.
+
+A form is estimated from shapes alone. Only the ones chosen are built: their numbers are read off from the part
+itself, run in float64 on zero and on unit values, and the result is compared with the part on random rows. So a
+form that was thought possible and is not (a border that comes out otherwise, say) is found out and not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from vae_gen_export.simplify.evaluation import Float64, Subgraph, matrix_of
+from vae_gen_export.simplify.regions import Region, subgraph
+from vae_gen_export.simplify.view import Array, Shape, View
+
+AGREEMENT = 1e-9  # of the largest value, between a part and its new form; float64 gives 1e-14 or so
+SAME = 1e-12  # of the largest value: what is one number but for rounding in float64
+SCALING = {"BatchNormalization", "Div", "Mul", "Neg"}
+SHIFTING = {"Add", "BatchNormalization", "Sub"}
+NO_EFFECT = {"Dropout", "Identity"}
+
+Cost = tuple[int, int]  # multiply-adds of a row, and then nodes
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some nodes of a region that make `outputs` from `source`."""
+
+    region: Region
+    source: str
+    nodes: tuple[int, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def view(self) -> View:
+        return self.region.view
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        return tuple(self.view.nodes[number].op_type for number in self.nodes)
+
+    def run(self) -> Subgraph:
+        return subgraph(self.view, [self.view.nodes[number] for number in self.nodes], self.source, [*self.outputs])
+
+
+@dataclass
+class Form:
+    """Nodes and constants, float64 until they go into a graph, that make the same."""
+
+    part: Part
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+
+    def name(self, wish: str) -> str:
+        self.taken.add(unused := self.part.view.unused_name(wish, self.taken))
+        return unused
+
+    def constant(self, suffix: str, values: Array) -> str:
+        name = self.name(f"{'_'.join(self.part.outputs)}.{suffix}")
+        self.constants[name] = values
+        return name
+
+    def node(self, operation: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
+        self.nodes.append(onnx.helper.make_node(operation, inputs, outputs, **attributes))
+        return outputs[0]
+
+    def tensors(self) -> list[onnx.TensorProto]:
+        """The constants as they go into a graph: rounded to float32, once."""
+        return [
+            onnx.numpy_helper.from_array(values.astype(np.float32) if values.dtype == np.float64 else values, name)
+            for name, values in self.constants.items()
+        ]
+
+    def agrees(self) -> bool:
+        """Whether it makes of random rows what the part makes of them."""
+        part = self.part
+        rows = part.region.probe[part.source]
+        made = Subgraph(
+            self.nodes, self.constants, part.source, part.outputs, part.view.model.opset_import, part.view.batch
+        )(rows)
+        expected = [part.region.probe[name] for name in part.outputs]
+        return all(
+            found.shape == values.shape and np.abs(found - values).max() <= AGREEMENT * np.abs(values).max()
+            for found, values in zip(made, expected, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A form that a part could take: the cost that it is thought to have, and how to make it (None: it cannot)."""
+
+    name: str
+    cost: Cost
+    build: Callable[[Part], Form | None]
+
+
+def choices(part: Part) -> list[Choice]:
+    found = [nothing(part), scaling(part), dense(part)]
+    return [choice for choice in found if choice is not None]
+
+
+# Nothing at all, but for the shape
+
+
+def nothing(part: Part) -> Choice | None:
+    if len(part.outputs) != 1:
+        return None
+    before, after = part.region.probe[part.source], part.region.probe[part.outputs[0]]
+    if before.size != after.size or not np.array_equal(before.reshape(len(before), -1), after.reshape(len(after), -1)):
+        return None
+    same_shape = before.shape == after.shape
+    return Choice("nothing", (0, 0 if same_shape and part.outputs[0] not in part.view.outputs else 1), _nothing)
+
+
+def _nothing(part: Part) -> Form:
+    form = Form(part)
+    shape = part.view.shapes[part.outputs[0]]
+    if shape == part.view.shapes[part.source]:
+        form.node("Identity", [part.source], [*part.outputs])
+    else:
+        _reshape(form, part.source, shape, part.outputs[0])
+    return form
+
+
+# Each value by itself
+
+
+def scaling(part: Part) -> Choice | None:
+    kinds = set(part.operations)
+    if len(part.outputs) != 1 or not kinds <= SCALING | SHIFTING | NO_EFFECT:
+        return None
+    operations = bool(kinds & SCALING) + bool(kinds & SHIFTING)
+    return Choice("scaling", (operations * part.view.size(part.outputs[0]), max(1, operations)), _scaling)
+
+
+def _scaling(part: Part) -> Form | None:
+    shape = part.view.shapes[part.source]
+    if part.view.shapes[part.outputs[0]] != shape:
+        return None
+    (values,) = part.run()(np.stack([np.zeros(shape), np.ones(shape)]))
+    shift, scale = narrow(values[0]), narrow(values[1] - values[0])
+    form = Form(part)
+    name = part.source
+    if (scale != 1).any():
+        target = form.name(f"{part.source}.scaled") if shift.any() else part.outputs[0]
+        name = form.node("Mul", [name, form.constant("scale", scale)], [target])
+    if shift.any():
+        name = form.node("Add", [name, form.constant("shift", shift)], [part.outputs[0]])
+    return form if name == part.outputs[0] else _nothing(part)
+
+
+def narrow(values: Float64) -> Float64:
+    """With size 1 along each axis on which nothing changes, ready to be broadcast over the batch."""
+    close = SAME * np.abs(values).max()
+    for axis in range(values.ndim):
+        first = values.take([0], axis)
+        if (np.abs(values - first) <= close).all():
+            values = first
+    return values[None]
+
+
+# One dense layer
+
+
+def dense(part: Part) -> Choice:
+    view = part.view
+    nodes = 1 + (len(view.shapes[part.source]) != 1) + (len(part.outputs) > 1)
+    nodes += sum(len(view.shapes[name]) != 1 for name in part.outputs)
+    return Choice("dense", (view.size(part.source) * sum(map(view.size, part.outputs)), nodes), _dense)
+
+
+def _dense(part: Part) -> Form:
+    view, outputs = part.view, part.outputs
+    weight, bias = matrix_of(part.run(), view.shapes[part.source])
+    form = Form(part)
+    rows = part.source
+    if len(view.shapes[rows]) != 1:
+        rows = form.node("Flatten", [rows], [form.name(f"{rows}.flat")], axis=1)
+    flat = {name: name if len(view.shapes[name]) == 1 else form.name(f"{name}.flat") for name in outputs}
+    parameters = [form.constant("weight", weight), *([form.constant("bias", bias)] if bias.any() else [])]
+    if len(outputs) == 1:
+        form.node("Gemm", [rows, *parameters], [flat[outputs[0]]], transB=1)
+    else:
+        together = form.node("Gemm", [rows, *parameters], [form.name(f"{'_'.join(outputs)}.together")], transB=1)
+        sizes = form.constant("sizes", np.array([view.size(name) for name in outputs], np.int64))
+        form.node("Split", [together, sizes], [*flat.values()], axis=1)
+    for name in outputs:
+        if flat[name] != name:
+            _reshape(form, flat[name], view.shapes[name], name)
+    return form
+
+
+def _reshape(form: Form, source: str, shape: Shape, output: str) -> None:
+    form.node("Reshape", [source, form.constant("shape", np.array([-1, *shape], np.int64))], [output])

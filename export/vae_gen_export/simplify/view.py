@@ -1,0 +1,85 @@
+"""What one must know of a graph to rewrite it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+Shape = tuple[int, ...]  # of one row, without the batch axis
+Array = npt.NDArray[Any]
+
+
+class View:
+    """A graph with its constants, its shapes and who uses what; made anew after each change of the graph.
+
+    A shape is known where all sizes but the first, which is taken for the batch, are.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.graph = model.graph
+        self.nodes: list[onnx.NodeProto] = list(model.graph.node)
+        self.constants: dict[str, Array] = {
+            tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
+        self.outputs = {value.name for value in model.graph.output}
+        self.users: dict[str, list[int]] = {}  # tensor -> numbers of the nodes that take it
+        for number, node in enumerate(self.nodes):
+            for name in set(node.input):
+                self.users.setdefault(name, []).append(number)
+        self.producer = {name: number for number, node in enumerate(self.nodes) for name in node.output if name}
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        graph = onnx.shape_inference.infer_shapes(self.model, data_prop=True).graph
+        shapes = {}
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            kind = value.type.tensor_type
+            dims = kind.shape.dim
+            if kind.elem_type == onnx.TensorProto.FLOAT and dims and all(dim.HasField("dim_value") for dim in dims[1:]):
+                shapes[value.name] = tuple(dim.dim_value for dim in dims[1:])
+        return shapes
+
+    @cached_property
+    def batch(self) -> int | None:
+        """The size of the inputs' first axis where the graph fixes it."""
+        for value in self.graph.input:
+            dims = value.type.tensor_type.shape.dim
+            if dims and dims[0].HasField("dim_value"):
+                return int(dims[0].dim_value)
+        return None
+
+    def size(self, name: str) -> int:
+        return math.prod(self.shapes[name])
+
+    def variable_inputs(self, node: onnx.NodeProto) -> list[int]:
+        """The positions of the inputs that are no constants."""
+        return [position for position, name in enumerate(node.input) if name and name not in self.constants]
+
+    def constant_input(self, node: onnx.NodeProto, position: int) -> Array | None:
+        return self.constants.get(node.input[position]) if position < len(node.input) else None
+
+    def is_used_outside(self, name: str, nodes: set[int]) -> bool:
+        """Whether `name` is an output of the graph or goes into a node that is not one of `nodes`."""
+        return name in self.outputs or not nodes.issuperset(self.users.get(name, ()))
+
+    def unused_name(self, name: str, taken: Iterable[str] = ()) -> str:
+        used = self.producer.keys() | self.constants.keys() | self.users.keys() | set(taken)
+        used |= {value.name for value in self.graph.input}
+        while name in used:
+            name += "_"
+        return name
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+
+
+def as_float64(values: Array) -> Array:
+    return values.astype(np.float64) if np.issubdtype(values.dtype, np.floating) else values
