@@ -261,6 +261,8 @@ def test_a_shorter_chain_is_found_where_one_layer_would_cost_more() -> None:
         ([norm(3), nn.Conv2d(3, 5, 3, padding=1)], ["Conv", "Add"], 80 * 5 * 3 * 9 + 80 * 5),
         ([nn.Conv2d(3, 32, 1), nn.Conv2d(32, 4, 3)], ["Conv"], 48 * 4 * 3 * 9),
         ([nn.Conv2d(3, 32, 1, bias=False), nn.Conv2d(32, 4, 3, padding=1)], ["Conv"], 80 * 4 * 3 * 9),
+        # one 5x5 convolution would be cheaper, but at the border the padding in between shows
+        ([nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 3, padding=1)], ["Conv", "Conv"], 80 * 8 * 5 * 9),
         ([nn.Conv2d(3, 6, 3, groups=3), norm(6)], ["Conv"], 48 * 6 * 9),
         ([nn.Conv2d(3, 6, 3, dilation=2), norm(6)], ["Conv"], 24 * 6 * 3 * 9),
         ([nn.Conv2d(3, 4, 1), nn.AvgPool2d(2)], ["Conv"], 20 * 4 * 3 * 4),
@@ -501,3 +503,30 @@ def test_other_precisions_are_left_alone() -> None:
     small, what = simplify(model)
     assert not what.rewrites
     assert operations(small) == ["MatMul", "MatMul"]
+
+
+@pytest.mark.parametrize("opset", [9, 11, 13, 18])
+def test_every_opset_is_written_as_it_is(opset: int) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["maps"], pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["maps", "gamma", "beta", "mean", "variance"], ["normal"]),
+        helper.make_node("Relu", ["normal"], ["positive"]),
+        helper.make_node("Flatten", ["positive"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "up"], ["wide"]),
+        helper.make_node("MatMul", ["wide", "one"], ["first"]),
+        helper.make_node("MatMul", ["wide", "two"], ["second"]),
+        helper.make_node("Tanh", ["first"], ["bent"]),
+        helper.make_node("Relu", ["second"], ["cut"]),
+        helper.make_node("Concat", ["bent", "cut"], ["y"], axis=1),
+    ]
+    names = ("gamma", "beta", "mean", "variance")
+    constants = {name: np.abs(normal(3 + number)[:3]) + 0.5 for number, name in enumerate(names)}
+    constants |= {"kernel": normal(3, 2, 3, 3), "up": normal(60, 90), "one": normal(90, 2), "two": normal(90, 3)}
+    model = graph_of(nodes, constants, ["batch", 2, 5, 4], ["batch", 5])
+    model.opset_import[0].version = opset
+    small, what = simplify(model)
+    assert operations(small) == ["Conv", "Relu", "Flatten", "Gemm", "Split", "Tanh", "Relu", "Concat"]
+    assert what.multiply_adds_after == 20 * 3 * 2 * 9 + 60 * 5
+    x = normal(4, 2, 5, 4)
+    expected = run(model, x)[0]
+    np.testing.assert_allclose(run(small, x)[0], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())

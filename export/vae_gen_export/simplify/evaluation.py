@@ -44,7 +44,7 @@ class Subgraph:
             tensors,
         )
         model = onnx.helper.make_model(graph, opset_imports=opsets)
-        self._evaluator = ReferenceEvaluator(model, new_ops=[Conv, ConvTranspose, Resize])
+        self._evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization, Conv, ConvTranspose, Resize])
         self._source = source
         self._batch = batch
 
@@ -113,6 +113,16 @@ class ConvTranspose(_Convolution):
         for axis, (low, high) in enumerate(zip(pads[:rank], pads[rank:], strict=True), 2):
             full = full.take(range(low, full.shape[axis] - high), axis)
         return (full,)
+
+
+class BatchNormalization(OpRun):
+    """In inference; for opsets before 14 the reference evaluator takes statistics of the batch into account."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *parameters: Array, **attributes: Any) -> tuple[Array]:
+        scale, bias, mean, variance = (each.reshape(-1, *(1,) * (x.ndim - 2)) for each in parameters)
+        return ((x - mean) / np.sqrt(variance + attributes["epsilon"]) * scale + bias,)
 
 
 class Resize(SlowResize):

@@ -183,13 +183,17 @@ def _dense(part: Part) -> Form:
     if len(view.shapes[rows]) != 1:
         rows = form.node("Flatten", [rows], [form.name(f"{rows}.flat")], axis=1)
     flat = {name: name if len(view.shapes[name]) == 1 else form.name(f"{name}.flat") for name in outputs}
-    parameters = [form.constant("weight", weight), *([form.constant("bias", bias)] if bias.any() else [])]
+    has_bias = bias.any() or view.opset < 11  # before, Gemm always has one
+    parameters = [form.constant("weight", weight), *([form.constant("bias", bias)] if has_bias else [])]
     if len(outputs) == 1:
         form.node("Gemm", [rows, *parameters], [flat[outputs[0]]], transB=1)
     else:
         together = form.node("Gemm", [rows, *parameters], [form.name(f"{'_'.join(outputs)}.together")], transB=1)
-        sizes = form.constant("sizes", np.array([view.size(name) for name in outputs], np.int64))
-        form.node("Split", [together, sizes], [*flat.values()], axis=1)
+        sizes = [view.size(name) for name in outputs]
+        if view.opset < 13:
+            form.node("Split", [together], [*flat.values()], axis=1, split=sizes)
+        else:
+            form.node("Split", [together, form.constant("sizes", np.array(sizes))], [*flat.values()], axis=1)
     for name in outputs:
         if flat[name] != name:
             _reshape(form, flat[name], view.shapes[name], name)

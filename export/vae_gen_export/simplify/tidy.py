@@ -16,6 +16,7 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     Functions of the model itself are inlined. Initialisers are no inputs that could be overridden.
     """
     graph = onnx_ir.from_proto(model)
+    graph.ir_version = max(graph.ir_version, 4)  # before, initialisers had to be inputs
     Sequential(
         common.InlinePass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),

@@ -55,6 +55,10 @@ class View:
                 return int(dims[0].dim_value)
         return None
 
+    @property
+    def opset(self) -> int:
+        return next(int(each.version) for each in self.model.opset_import if each.domain in ("", "ai.onnx"))
+
     def size(self, name: str) -> int:
         return math.prod(self.shapes[name])
 
