@@ -18,7 +18,6 @@ from safetensors.torch import save_file
 from torch import nn
 from vae_gen.cli import main
 from vae_gen.errors import BundleError, DataError, NetworkError, UsageError
-from vae_gen.manifest import Manifest
 from vae_gen_export.own_module import open_module
 from vae_gen_export.publish import publish
 
@@ -309,18 +308,9 @@ def test_a_convolutional_vae_of_pythae(tmp_path: Path, capsys: pytest.CaptureFix
     path = tmp_path / "model.pt"
     torch.save({"model_state_dict": network.state_dict()}, path)  # as its trainer writes it
     out = tmp_path / "bundle"
-    arguments = [
-        "export",
-        "--module",
-        HERE + "pythae_vae",
-        "--weights",
-        str(path),
-        "--latent-dim",
-        "4",
-        "--out",
-        str(out),
-    ]
-    assert main(arguments) == 0
+    arguments = ["export", "--module", HERE + "pythae_vae", "--weights", str(path), "--latent-dim", "4", "--out"]
+    assert main([*arguments, str(out), "--no-fold"]) == 0  # to simplify this encoder takes a while
+    assert main([*arguments, str(tmp_path / "decoder.onnx")]) == 0
     others = 49 * 512 * 256 * 9 + 196 * 256 * 9  # the last two transposed convolutions
     before, after = 4 * 16384 + 16 * 1024 * 512 * 9 + others, 4 * 512 * 49 + others
     assert f"decoder.onnx: {before:,} -> {after:,} multiply-adds an image" in capsys.readouterr().err
@@ -334,8 +324,9 @@ def test_a_convolutional_vae_of_pythae(tmp_path: Path, capsys: pytest.CaptureFix
     mean, log_var = model.encode(images)
     np.testing.assert_allclose(mean, encoded.embedding.numpy(), atol=1e-5)
     np.testing.assert_allclose(log_var, encoded.log_covariance.numpy(), atol=1e-5)
-    np.testing.assert_allclose(model.decode(z), decoded.numpy(), atol=1e-5)
-    for file in Manifest.read(out).sha256:
-        for node in onnx.load(out / file).graph.node:
+    for each in (model, vae_gen.load(tmp_path / "decoder.onnx")):
+        np.testing.assert_allclose(each.decode(z), decoded.numpy(), atol=1e-5)
+    for file in (out / "encoder.onnx", out / "decoder.onnx", tmp_path / "decoder.onnx"):
+        for node in onnx.load(file).graph.node:
             assert node.op_type != "BatchNormalization"
             assert not {"output_padding", "group"} & {attribute.name for attribute in node.attribute}
