@@ -2,72 +2,81 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from vae_gen.errors import BundleError
 from vae_gen.graph import Graph
+from vae_gen.images import to_uint8
+from vae_gen.latents import draw
 from vae_gen.manifest import DECODER, ENCODER
-from vae_gen.model import Model, load
-from vae_gen_train.nets import VAE
+from vae_gen.model import load
+
+from vae_gen_export.source import Exact, Rows, Source
+from vae_gen_export.variants import Tolerance, Variant
 
 BATCH_SIZES = (1, 3, 8)
-TOLERANCE = 1e-5  # of the largest magnitude in the reference, or of 1 if that is larger
-
-Array = npt.NDArray[np.float32]
 
 
-def measure_parity(vae: VAE, bundle: Path) -> dict[str, float]:
-    """The largest difference between the bundle and PyTorch in float64, for each output, relative as TOLERANCE is.
+@dataclass(frozen=True)
+class Difference:
+    """Between an output and its reference, relative to the largest magnitude in that, or to 1 if it is larger."""
 
-    Through vae_gen.Model, and through graphs that run on exactly a batch at a time, at BATCH_SIZES.
-    Raises BundleError above TOLERANCE, naming output and batch size, or if names or shapes differ.
+    largest: float
+    mean: float
+
+
+def measure_parity(source: Source, paths: dict[str, Path], variant: Variant) -> dict[str, Difference]:
+    """How much the files at `paths` differ from their source, for each output: the most at any of BATCH_SIZES.
+
+    Through vae_gen.Model and, if they run on any batch, through graphs that run on exactly a batch at a time.
+    Raises BundleError above the variant's tolerance, naming output and batch size, or if names or shapes differ.
     """
-    model = load(bundle)
-    reference = copy.deepcopy(vae).cpu().eval().double()
+    model = load(paths[DECODER].parent if ENCODER in paths else paths[DECODER])
+    through_model = {ENCODER: model.encode, DECODER: lambda z: (model.decode(z),)}
     random = np.random.default_rng(0)
-    worst: dict[str, float] = {}
+    worst: dict[str, Difference] = {}
     for batch in BATCH_SIZES:
-        image = random.random((batch, *model.image_shape), np.float32)
-        z = random.standard_normal((batch, model.latent_dim), np.float32)
-        expected = _reference(reference, image, z)
-        for found in (_through_model(model, image, z), _through_graphs(bundle, image, z)):
-            for name, values in expected.items():
-                error = _difference(name, values, found[name], batch)
-                worst[name] = max(worst.get(name, 0.0), error)
+        inputs = {
+            ENCODER: random.random((batch, *model.image_shape), np.float32),
+            DECODER: random.standard_normal((batch, model.latent_dim), np.float32),
+        }
+        for file, path in paths.items():
+            expected = source.reference(file, inputs[file])
+            runs: list[Callable[[Rows], Sequence[Rows]]] = [through_model[file]]
+            if variant.runs_any_batch:
+                runs.append(Graph(path, threads=1, rows_per_run=batch).run)
+            for run in runs:
+                for (name, values), found in zip(expected.items(), run(inputs[file]), strict=True):
+                    difference = _difference(name, values, found, batch, source.reference_name)
+                    _check(name, difference, variant.tolerance(name), batch, source.reference_name)
+                    before = worst.get(name, Difference(0, 0))
+                    worst[name] = Difference(max(before.largest, difference.largest), max(before.mean, difference.mean))
     # Two digits say all; more would follow the number of threads that PyTorch happens to have.
-    return {name: float(f"{error:.2g}") for name, error in worst.items()}
+    return {name: Difference(*(float(f"{value:.2g}") for value in astuple(each))) for name, each in worst.items()}
 
 
-def _reference(vae: VAE, image: Array, z: Array) -> dict[str, npt.NDArray[np.float64]]:
-    with torch.inference_mode():
-        mean, log_var = vae.encoder(torch.from_numpy(image).double())
-        decoded = vae.decoder(torch.from_numpy(z).double())
-    return {"mean": mean.numpy(), "log_var": log_var.numpy(), "image": decoded.numpy()}
-
-
-def _through_model(model: Model, image: Array, z: Array) -> dict[str, Array]:
-    mean, log_var = model.encode(image)
-    return {"mean": mean, "log_var": log_var, "image": model.decode(z)}
-
-
-def _through_graphs(bundle: Path, image: Array, z: Array) -> dict[str, Array]:
-    encoder, decoder = (Graph(bundle / name, threads=1, rows_per_run=len(z)) for name in (ENCODER, DECODER))
-    mean, log_var = encoder.run(image)
-    (decoded,) = decoder.run(z)
-    return {"mean": mean, "log_var": log_var, "image": decoded}
-
-
-def _difference(name: str, expected: npt.NDArray[np.float64], found: Array, batch: int) -> float:
+def _difference(name: str, expected: Exact, found: Rows, batch: int, reference: str) -> Difference:
     if found.shape != expected.shape:
-        raise BundleError(f"{name} has shape {found.shape} at batch size {batch}; PyTorch gives {expected.shape}")
-    error = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
-    if not error <= TOLERANCE:
-        raise BundleError(
-            f"{name} differs from PyTorch by {error:.3g} at batch size {batch}; at most {TOLERANCE:g} is allowed. "
-            "Nothing was published"
-        )
-    return error
+        raise BundleError(f"{name} has shape {found.shape} at batch size {batch}; {reference} gives {expected.shape}")
+    errors = np.abs(found - expected) / max(1.0, np.abs(expected).max())
+    return Difference(float(errors.max()), float(errors.mean()))
+
+
+def _check(name: str, found: Difference, allowed: Tolerance, batch: int, reference: str) -> None:
+    for what, error, most in (("", found.largest, allowed.largest), (" in the mean", found.mean, allowed.mean)):
+        if not error <= most:
+            raise BundleError(
+                f"{name} differs from {reference} by {error:.3g}{what} at batch size {batch}; at most {most:g} is "
+                "allowed. Nothing was published"
+            )
+
+
+def check_bytes(floats: Path, integers: Path) -> None:
+    """Raise BundleError unless one decoder makes of latents the very bytes that vae-gen makes of the other's floats."""
+    model = load(floats)
+    z = draw(0, 0, model.rows_per_run, model.latent_dim)
+    if not np.array_equal(to_uint8(model.decode(z)), load(integers).decode_bytes(z)):
+        raise BundleError("the decoder does not round its pixels as vae-gen does. Nothing was published")

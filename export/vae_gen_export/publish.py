@@ -1,4 +1,4 @@
-"""A checkpoint -> a bundle: traced, folded, stamped, checked, and then moved into place."""
+"""A source -> a bundle, or a decoder alone: folded, stamped, checked, and then moved into place."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from vae_gen.errors import OutputError
+from vae_gen.errors import BundleError, OutputError
 from vae_gen.files import make_folder
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
-from vae_gen_train.checkpoint import Checkpoint
-from vae_gen_train.config import TrainConfig
-from vae_gen_train.metrics_log import read_metrics
-from vae_gen_train.objective import OBJECTIVES
 
-from vae_gen_export.graphs import OPSET, trace
-from vae_gen_export.parity import BATCH_SIZES, measure_parity
+from vae_gen_export.int8 import compare
+from vae_gen_export.parity import BATCH_SIZES, check_bytes, measure_parity
+from vae_gen_export.plain import OPSET
 from vae_gen_export.simplify import Simplification, simplify
-from vae_gen_export.stamp import DECODER_DOC, ENCODER_DOC, IR_VERSION, bundle_id, stamp
+from vae_gen_export.source import Source
+from vae_gen_export.stamp import IR_VERSION, bundle_id, stamp
+from vae_gen_export.training_run import open_run
+from vae_gen_export.variants import AS_IS, Variant
 
 BUNDLE_FILES = {ENCODER, DECODER, MANIFEST}
 
@@ -29,116 +29,153 @@ def export(
     run: Path,
     out: Path,
     name: str | None = None,
-    licence: str = "unspecified",
+    licence: str | None = None,
     fold: bool = True,
     overwrite: bool = False,
+    variant: Variant = AS_IS,
 ) -> Manifest:
-    """Make the bundle `out` from the newest checkpoint of `run`, or raise and leave nothing behind.
+    """`publish` the newest checkpoint of the training run `run`. Raises DataError too."""
+    return publish(open_run(run), out, name, licence, fold, overwrite, variant)
 
-    `name` is what the model calls itself, by default as the directory is called. Without `fold` the graphs
-    stay as they were traced. A directory that is there already is replaced only with `overwrite`, and only if
-    it is a bundle. Raises DataError, OutputError, or BundleError if the bundle does not agree with PyTorch.
+
+def is_decoder_alone(out: Path) -> bool:
+    """Whether `out` is the name of one graph, and not of a bundle's directory."""
+    return out.suffix == ".onnx"
+
+
+def publish(
+    source: Source,
+    out: Path,
+    name: str | None = None,
+    licence: str | None = None,
+    fold: bool = True,
+    overwrite: bool = False,
+    variant: Variant = AS_IS,
+) -> Manifest:
+    """Make the bundle `out` of `source`, or raise and leave nothing behind; returns its manifest.
+
+    An `out` that ends in .onnx is the decoder alone, which has its description within it, and no manifest beside it.
+    `name` is what the model calls itself, by default as `out` is called; `licence` is by default its source's. Without
+    `fold` the graphs stay as they were traced; `variant` says in which form they are then put. What is there already
+    is replaced only with `overwrite`, and a directory only if it is a bundle. Raises OutputError, NetworkError if the
+    graphs cannot be made, or BundleError if they do not agree with their source or, in int8, are not faster.
     """
-    _check_free(out, overwrite)
-    checkpoint = Checkpoint.open(run)
-    vae = checkpoint.load_network()
-    graphs = dict(
-        zip((ENCODER, DECODER), trace(vae, checkpoint.image_shape, checkpoint.config.latent_dim), strict=True)
-    )
+    check_free(out, overwrite)
+    files = [DECODER] if is_decoder_alone(out) else [ENCODER, DECODER]
+    graphs = {file: source.graph(file) for file in files}
     simplified: dict[str, Simplification] = {}
     if fold:
         for file, graph in graphs.items():
             graphs[file], simplified[file] = simplify(graph)
 
-    description = Description(
-        name=name or out.resolve().name,
-        bundle_id=bundle_id(*graphs.values()),
-        latent_dim=checkpoint.config.latent_dim,
-        image_shape=checkpoint.image_shape,
-        licence=licence,
-        latent_mean=tuple(checkpoint.latents["mean"]),
-        latent_std=tuple(checkpoint.latents["std"]),
-        latent_kl=tuple(checkpoint.latents["kl"]),
+    made = {file: variant.apply(file, graph) for file, graph in graphs.items()}
+    plain = Description(
+        name=name or (out.stem if is_decoder_alone(out) else out.resolve().name),
+        bundle_id=bundle_id(*made.values()),
+        latent_dim=source.latent_dim,
+        image_shape=source.image_shape,
+        licence=licence or source.licence,
+        latent_mean=source.latent_mean,
+        latent_std=source.latent_std,
+        latent_kl=source.latent_kl,
     )
     make_folder(out.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
             bundle = Path(temporary) / "bundle"
             bundle.mkdir()
-            for file, doc in ((ENCODER, ENCODER_DOC), (DECODER, DECODER_DOC)):
-                stamped = stamp(graphs[file], description, doc)
-                onnx.checker.check_model(stamped, full_check=True)
-                onnx.save(stamped, bundle / file)
+            paths = {file: bundle / file for file in files}
+            for file, path in paths.items():
+                _save(made[file], variant.describe(plain), path)
             manifest = Manifest(
-                description=description,
-                sha256={file: sha256_of(bundle / file) for file in graphs},
-                training={
-                    "steps": checkpoint.step,
-                    "config": checkpoint.config.as_dict(),
-                    "data": checkpoint.data,
-                    "packages": checkpoint.packages,
-                },
-                metrics={"command": _command(checkpoint.config), **_metrics(run, checkpoint.step, checkpoint.config)},
+                description=variant.describe(plain),
+                sha256={file: sha256_of(path) for file, path in paths.items()},
+                training=source.training,
+                metrics=source.metrics,
                 export={},
             )
             manifest.write(bundle)  # so that it can be loaded
             about = {
-                "parity_with_pytorch_float64": measure_parity(vae, bundle),
-                "parity_batch_sizes": BATCH_SIZES,
+                **_compared(source, paths, variant),
                 "simplified": {file: what.as_dict() for file, what in simplified.items()},
                 "opset": OPSET,
                 "ir_version": IR_VERSION,
                 "packages": {each: metadata.version(each) for each in ("vae-gen", "torch", "onnx", "onnxruntime")},
             }
+            aside = Path(temporary) / "aside.onnx"
+            if variant.uint8:
+                floats = dataclasses.replace(variant, uint8=False)
+                _save(floats.apply(DECODER, graphs[DECODER]), floats.describe(plain), aside)
+                check_bytes(aside, paths[DECODER])
+            if variant.quantize:
+                _save(graphs[DECODER], plain, aside)
+                about["speed"] = compare(aside, paths[DECODER]).as_json()
             manifest = dataclasses.replace(manifest, export=about)
             manifest.write(bundle)
-            _check_free(out, overwrite)  # again: making it took a while
-            _move_into_place(bundle, out, Path(temporary) / "replaced")
+            check_free(out, overwrite)  # again: making it took a while
+            whole = bundle / DECODER if is_decoder_alone(out) else bundle
+            _move_into_place(whole, out, Path(temporary) / "replaced")
     except OSError as error:
-        raise OutputError(f"cannot write the bundle {out}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
     return manifest
 
 
-def _check_free(out: Path, overwrite: bool) -> None:
-    if out.is_file():
-        raise OutputError(f"{out} is a file; give --out the name of a directory")
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+def _compared(source: Source, paths: dict[str, Path], variant: Variant) -> dict[str, Any]:
+    """What the manifest says of how the files at `paths` came about and how exact they are. Raises BundleError."""
+    differences = measure_parity(source, paths, variant)
+    about: dict[str, Any] = {
+        f"parity_with_{source.reference_key}": {name: each.largest for name, each in differences.items()},
+        "parity_batch_sizes": BATCH_SIZES,
+    }
+    if source.made_from:
+        about["made_from"] = source.made_from
+    if variant != AS_IS:
+        about["variant"] = variant.as_json
+        about["mean_difference"] = {name: each.mean for name, each in differences.items()}
+        about["tolerance"] = {name: dataclasses.asdict(variant.tolerance(name)) for name in differences}
+    return about
+
+
+def _save(graph: onnx.ModelProto, description: Description, path: Path) -> None:
+    stamped = stamp(graph, description)
+    _check_graph(stamped, path.name)
+    onnx.save(stamped, path)
+
+
+def _check_graph(graph: onnx.ModelProto, file: str) -> None:
+    """Raise BundleError unless ONNX's own checker passes the graph and all operators are its own."""
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise BundleError(f"{file} is no valid graph: {str(error).splitlines()[0]}") from error
+    strange = sorted({f"{node.domain}.{node.op_type}" for node in graph.graph.node if node.domain})
+    if strange:
+        raise BundleError(f"{file} has operators that are not ONNX's own, so few engines run it: {', '.join(strange)}")
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    if is_decoder_alone(out):
+        if out.is_dir():
+            raise OutputError(f"{out} is a directory; a name that ends in .onnx is that of a decoder's file")
+        there = {out.name} if out.exists() else set()
+        strange: set[str] = set()
+    else:
+        if out.is_file():
+            raise OutputError(f"{out} is a file; give --out the name of a directory, or one that ends in .onnx")
+        there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+        strange = there - BUNDLE_FILES
     if there and not overwrite:
         raise OutputError(f"{out} already holds something; choose another --out, or give --overwrite")
-    if there - BUNDLE_FILES:
-        raise OutputError(f"{out} holds files that are no part of a bundle: {', '.join(sorted(there - BUNDLE_FILES))}")
+    if strange:
+        raise OutputError(f"{out} holds files that are no part of a bundle: {', '.join(sorted(strange))}")
 
 
-def _command(config: TrainConfig) -> str:
-    """The command line that repeats the run."""
-    preset = TrainConfig.from_preset(config.preset).as_dict()
-    fixed = {"preset", "network", "processes", "evaluate_every", "checkpoint_every", "picture_every", "log_every"}
-    changed = {name: value for name, value in config.as_dict().items() if name not in fixed and value != preset[name]}
-    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
-    processes = config.processes
-    program = f"torchrun --nproc-per-node {processes} -m vae_gen_train" if processes > 1 else "vae-gen train"
-    return f"{program} --preset {config.preset}{options}"
-
-
-def _metrics(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
-    """What the run measured on whole splits, the last time up to that step; it did so with PyTorch as it went."""
-    unit = OBJECTIVES[config.objective].unit
-    total = "their sum" if config.beta == 1 else f"reconstruction + {config.beta:g} kl"
-    units = f"means per image in nats; reconstruction: {unit}, one posterior draw; total: {total}"
-    names = ("step", "reconstruction", "kl", "total", "sse")
-    found = {}
-    for record in read_metrics(run):
-        if record["step"] <= step and record["split"] in ("validation", "test"):
-            found[record["split"]] = {name: record[name] for name in names if name in record}
-    return {"units": units, **found}
-
-
-def _move_into_place(bundle: Path, out: Path, replaced: Path) -> None:
-    """Rename `bundle` to `out`; what was there goes to `replaced`, and comes back if that fails."""
+def _move_into_place(whole: Path, out: Path, replaced: Path) -> None:
+    """Rename `whole` to `out`; what was there goes to `replaced`, and comes back if that fails."""
     if out.exists():
         out.rename(replaced)
     try:
-        bundle.rename(out)
+        whole.rename(out)
     except BaseException:  # Ctrl-C too
         if replaced.exists():
             replaced.rename(out)

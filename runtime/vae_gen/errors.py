@@ -33,6 +33,10 @@ class DataError(VaeGenError):
     """A picture, an array or a data set cannot be read or does not fit."""
 
 
+class NetworkError(VaeGenError):
+    """A network that someone brought cannot be imported, run or traced, or does not do what a bundle's must."""
+
+
 class OutputError(VaeGenError):
     """A result cannot be written where it was asked for."""
 

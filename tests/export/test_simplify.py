@@ -13,7 +13,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from vae_gen_export.graphs import _trace, trace
+from vae_gen.images import ImageShape
+from vae_gen_export.graphs import trace as trace_network
 from vae_gen_export.simplify import Simplification, simplify
 from vae_gen_export.simplify.costs import total_multiply_adds
 from vae_gen_export.simplify.evaluation import Subgraph
@@ -34,7 +35,13 @@ def run(model: onnx.ModelProto, values: np.ndarray) -> list[np.ndarray]:
 
 
 def traced(network: nn.Module, *shape: int) -> onnx.ModelProto:
-    return _trace(network.eval(), torch.rand(2, *shape), "x", ["y"])
+    return trace_network(network.eval(), torch.rand(2, *shape), "x", ["y"])
+
+
+def trace(vae: VAE, image_shape: ImageShape, latent_dim: int) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    vae.eval()
+    encoder = trace_network(vae.encoder, torch.rand(2, *image_shape), "image", ["mean", "log_var"])
+    return encoder, trace_network(vae.decoder, torch.randn(2, latent_dim), "z", ["image"])
 
 
 def assert_as_pytorch(model: onnx.ModelProto, network: nn.Module, *shape: int) -> None:

@@ -45,7 +45,7 @@ class NumberRange(click.FloatRange):
         return number
 
 
-def _parse_size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+def parse_size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
     sides = value.lower().split("x")
@@ -55,7 +55,7 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str |
     return int(sides[0]), int(sides[-1])
 
 
-def _parse_range(context: click.Context, parameter: click.Parameter, value: str | None) -> Range | None:
+def parse_range_option(context: click.Context, parameter: click.Parameter, value: str | None) -> Range | None:
     try:
         return None if value is None else parse_range(value)
     except ValueError as error:
@@ -84,7 +84,7 @@ _reading_options = (
     click.option(
         "--value-range",
         metavar="LOW,HIGH",
-        callback=_parse_range,
+        callback=parse_range_option,
         help="Somebody else's decoder: its values of black and white. Default: as it says, or 0,1; of uint8 0,255.",
     ),
     click.option(
@@ -118,7 +118,7 @@ invert_option = click.option("--invert", is_flag=True, help="Swap black and whit
 image_size_option = click.option(
     "--image-size",
     metavar="H[xW]",
-    callback=_parse_size,
+    callback=parse_size,
     help="Height, or height x width: pictures are scaled to it and cropped about their centre. Default: the size that "
     "most of them have if that is at most 128, else a square.",
 )

@@ -1,0 +1,118 @@
+"""The same computation in another form of graph: half the size, bytes out, a fixed batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxscript.optimizer
+from onnx import TensorProto, helper, numpy_helper
+from vae_gen.errors import BundleError
+
+from vae_gen_export.plain import clean
+
+
+def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Matrices and kernels stored as float16, and cast to float32 before they are used."""
+    made = _copy(model)
+    graph = made.graph
+    casts = []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16) if values.dtype == np.float32 and values.ndim > 1 else values
+        if half.dtype == np.float16 and np.isfinite(half).all():  # what is too large for it stays
+            casts.append(helper.make_node("Cast", [f"{tensor.name}_half"], [tensor.name], to=TensorProto.FLOAT))
+            tensor.CopyFrom(numpy_helper.from_array(half, f"{tensor.name}_half"))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])
+    return made
+
+
+def with_byte_pixels(decoder: onnx.ModelProto) -> onnx.ModelProto:
+    """A decoder's `image` [batch, C, H, W] in [0, 1] as uint8 [batch, H, W, C], as images.to_uint8 rounds."""
+    made = _copy(decoder)
+    graph = made.graph
+    (image,) = graph.output
+    batch, channels, height, width = image.type.tensor_type.shape.dim
+    unit = f"{image.name}_unit"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [unit if name == image.name else name for name in names]
+    constants = {"black": 0.0, "white": 1.0, "levels": 255.0, "half_a_level": 0.5}
+    names = {key: f"{image.name}_{key}" for key in constants}
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.float32), names[key]) for key, value in constants.items()
+    )
+    steps: list[tuple[str, list[str], dict[str, Any]]] = [
+        ("Clip", [names["black"], names["white"]], {}),
+        ("Mul", [names["levels"]], {}),
+        ("Add", [names["half_a_level"]], {}),
+        ("Floor", [], {}),
+        ("Transpose", [], {"perm": [0, 2, 3, 1]}),
+        ("Cast", [], {"to": TensorProto.UINT8}),
+    ]
+    source = unit
+    for number, (operation, others, attributes) in enumerate(steps):
+        target = image.name if number == len(steps) - 1 else f"{image.name}_{operation.lower()}"
+        graph.node.append(helper.make_node(operation, [source, *others], [target], **attributes))
+        source = target
+    sizes = [dim.dim_param or dim.dim_value for dim in (batch, height, width, channels)]
+    image.CopyFrom(helper.make_tensor_value_info(image.name, TensorProto.UINT8, sizes))
+    return made
+
+
+def with_fixed_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """The batch axis as the number `batch`, in the shapes that are reshaped to as well.
+
+    What needs this is OpenCV 4, which also wants transposed convolutions that take off as much at the end as before.
+    """
+    made = _copy(model)
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    if any(node.op_type == "Shape" for node in made.graph.node):  # it is known now
+        made = clean(onnxscript.optimizer.optimize(made))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(made, strict_mode=True, data_prop=True).graph
+    except onnx.shape_inference.InferenceError as error:
+        raise BundleError(f"the graph cannot have a batch of {batch}: {str(error).splitlines()[0]}") from error
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.output)
+    }
+    for node in made.graph.node:
+        shape = shapes.get(node.output[0], [])
+        if node.op_type == "Reshape" and shape and all(shape):
+            node.input[1] = f"{node.output[0]}_shape"
+            made.graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), node.input[1]))
+    _pad_evenly(made.graph)
+    return clean(made)  # without the constants that nothing uses now
+
+
+def _pad_evenly(graph: onnx.GraphProto) -> None:
+    """Zeros at one end of a transposed convolution's kernel where less is taken off there, so that as much can be."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "ConvTranspose" or node.input[1] not in constants:
+            continue
+        weight = constants[node.input[1]]
+        attributes = {item.name: item for item in node.attribute}
+        sides = weight.ndim - 2
+        pads = list(attributes["pads"].ints) if "pads" in attributes else [0] * 2 * sides
+        if pads[:sides] == pads[sides:] or "dilations" in attributes:
+            continue
+        most = [max(pads[side], pads[side + sides]) for side in range(sides)]
+        zeros = [(most[side] - pads[side], most[side] - pads[side + sides]) for side in range(sides)]
+        weight = np.pad(weight, [(0, 0), (0, 0), *zeros])
+        node.input[1] = f"{node.output[0]}_even"
+        graph.initializer.append(numpy_helper.from_array(weight, node.input[1]))
+        attributes["pads"].ints[:] = most * 2
+        attributes["kernel_shape"].ints[:] = weight.shape[2:]
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    return made

@@ -1,0 +1,60 @@
+"""A training run of `vae-gen train` as the source of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vae_gen.manifest import DECODER, ENCODER
+from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.config import TrainConfig
+from vae_gen_train.metrics_log import read_metrics
+from vae_gen_train.objective import OBJECTIVES
+
+from vae_gen_export.networks import Networks
+
+
+def open_run(run: Path) -> Networks:
+    """The networks of the newest checkpoint in `run`, and what the run says of them. Raises DataError."""
+    checkpoint = Checkpoint.open(run)
+    vae = checkpoint.load_network()
+    config = checkpoint.config
+    return Networks(
+        parts={ENCODER: vae.encoder, DECODER: vae.decoder},
+        latent_dim=config.latent_dim,
+        image_shape=checkpoint.image_shape,
+        latent_mean=tuple(checkpoint.latents["mean"]),
+        latent_std=tuple(checkpoint.latents["std"]),
+        latent_kl=tuple(checkpoint.latents["kl"]),
+        training={
+            "steps": checkpoint.step,
+            "config": config.as_dict(),
+            "data": checkpoint.data,
+            "packages": checkpoint.packages,
+        },
+        metrics={"command": _command(config), **_metrics(run, checkpoint.step, config)},
+    )
+
+
+def _command(config: TrainConfig) -> str:
+    """The command line that repeats the run."""
+    preset = TrainConfig.from_preset(config.preset).as_dict()
+    fixed = {"preset", "network", "processes", "evaluate_every", "checkpoint_every", "picture_every", "log_every"}
+    changed = {name: value for name, value in config.as_dict().items() if name not in fixed and value != preset[name]}
+    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
+    processes = config.processes
+    program = f"torchrun --nproc-per-node {processes} -m vae_gen_train" if processes > 1 else "vae-gen train"
+    return f"{program} --preset {config.preset}{options}"
+
+
+def _metrics(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
+    """What the run measured on whole splits, the last time up to that step; it did so with PyTorch as it went."""
+    unit = OBJECTIVES[config.objective].unit
+    total = "their sum" if config.beta == 1 else f"reconstruction + {config.beta:g} kl"
+    units = f"means per image in nats; reconstruction: {unit}, one posterior draw; total: {total}"
+    names = ("step", "reconstruction", "kl", "total", "sse")
+    found = {}
+    for record in read_metrics(run):
+        if record["step"] <= step and record["split"] in ("validation", "test"):
+            found[record["split"]] = {name: record[name] for name in names if name in record}
+    return {"units": units, **found}

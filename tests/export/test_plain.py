@@ -1,0 +1,46 @@
+"""Transposed convolutions in plain form against PyTorch in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
+from torch import nn
+from vae_gen_export.graphs import trace
+
+FORBIDDEN = {"output_padding", "output_shape", "auto_pad", "group"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},  # taken from the end's padding
+        {"kernel_size": 3, "stride": 3, "padding": 0, "output_padding": 2},  # beyond what the kernel reaches
+        {"kernel_size": (4, 3), "stride": (3, 2), "padding": (1, 0), "output_padding": (2, 1)},
+        {"kernel_size": 2, "stride": 5, "padding": 1, "output_padding": 4, "dilation": 3},
+        {"kernel_size": 2, "stride": 4, "padding": 0, "output_padding": 3, "dilation": 2},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "groups": 2},
+        {"kernel_size": 3, "stride": 2, "output_padding": 1, "groups": 4},
+    ],
+    ids=str,
+)
+def test_transposed_convolutions_lose_what_not_every_engine_reads(options: dict[str, Any]) -> None:
+    layer = nn.ConvTranspose2d(4, 8, **options).eval()
+    assert layer.bias is not None
+    nn.init.normal_(layer.bias)
+    graph = trace(layer, torch.rand(2, 4, 5, 6), "x", ["y"])
+    (node,) = graph.graph.node
+    attributes = {attribute.name for attribute in node.attribute}
+    assert node.op_type == "ConvTranspose"
+    assert not attributes & FORBIDDEN
+    assert min(*onnx.helper.get_node_attr_value(node, "pads")) >= 0
+    x = torch.rand(3, 4, 5, 6)
+    (found,) = ReferenceEvaluator(graph).run(None, {"x": x.numpy()})
+    with torch.no_grad():
+        expected = layer.double()(x.double()).numpy()
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -1,0 +1,301 @@
+"""Variants of the default model and of small networks: half the size, bytes, a fixed batch, integers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import vae_gen
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from torch import nn
+from vae_gen.bundles import shipped
+from vae_gen.cli import main
+from vae_gen.errors import BundleError, UsageError
+from vae_gen.images import to_uint8
+from vae_gen.manifest import Manifest
+from vae_gen_export import forms, int8, variants
+from vae_gen_export.bundle_source import open_source
+from vae_gen_export.graphs import trace
+from vae_gen_export.own_module import open_module
+from vae_gen_export.publish import export, publish
+from vae_gen_export.variants import Variant
+
+from tests.export.test_own_module import HERE
+from tests.export.test_own_module import Z as SMALL_Z
+from tests.export.test_publish import run  # noqa: F401
+from tests.train.conftest import small_data  # noqa: F401
+
+Z = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
+IMAGES = np.random.default_rng(0).random((20, 1, 28, 28)).astype(np.float32)
+MNIST = Path("mnist")
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return vae_gen.load("mnist").decode(Z)
+
+
+def exported(out: Path, *options: str) -> vae_gen.Model:
+    assert main(["export", "mnist", "--out", str(out), "--quiet", *options]) == 0
+    return vae_gen.load(out)
+
+
+def decoder_size(folder: Path) -> int:
+    return (folder / "decoder.onnx").stat().st_size
+
+
+def test_fp16_is_half_the_file_and_float32_outside(tmp_path: Path, pixels: np.ndarray) -> None:
+    model = exported(tmp_path / "half", "--precision", "fp16")
+    for name in ("encoder.onnx", "decoder.onnx"):
+        ours, theirs = tmp_path / "half" / name, shipped()["mnist"] / name
+        assert 0.5 < ours.stat().st_size / theirs.stat().st_size < 0.51
+        graph = onnx.load(ours).graph
+        values = (*graph.input, *graph.output)
+        assert {value.type.tensor_type.elem_type for value in values} == {TensorProto.FLOAT}
+        assert {value.type.tensor_type.shape.dim[0].dim_param for value in values} == {"batch"}
+    difference = np.abs(model.decode(Z) - pixels)
+    assert 1e-6 < difference.mean() < 1e-3
+    assert difference.max() < 0.1
+    for found, expected in zip(model.encode(IMAGES), vae_gen.load("mnist").encode(IMAGES), strict=True):
+        np.testing.assert_allclose(found, expected, atol=0.05)
+    assert model.manifest is not None
+    about = model.manifest.export
+    assert about["variant"] == {"precision": "fp16"}
+    assert about["tolerance"]["image"]["mean"] == pytest.approx(1e-3, rel=0.02)
+    assert 0 < about["mean_difference"]["image"] < 1e-3
+    assert 0 < about["parity_with_source_float32"]["image"] < 0.1
+
+
+def test_a_variant_carries_what_its_source_says(tmp_path: Path) -> None:
+    made = exported(tmp_path / "mine", "--batch", "2").manifest
+    source = Manifest.read(shipped()["mnist"])
+    assert made is not None
+    assert (made.training, made.metrics) == (source.training, source.metrics)
+    ours, theirs = made.description, source.description
+    assert (ours.licence, ours.latent_std, ours.name) == (theirs.licence, theirs.latent_std, "mine")
+    assert ours.bundle_id != theirs.bundle_id
+    assert made.export["made_from"]["bundle_id"] == theirs.bundle_id
+    assert made.export["made_from"]["decoder_sha256"] == source.sha256["decoder.onnx"]
+
+
+@pytest.mark.parametrize("options", [[], ["--batch", "1"], ["--batch", "7"]])
+def test_uint8_is_the_very_rounding_of_the_package(options: list[str], tmp_path: Path, pixels: np.ndarray) -> None:
+    model = exported(tmp_path / "bytes", "--uint8", *options)
+    assert (model.description.layout, model.description.value_range) == ("NHWC", (0, 255))
+    # A graph of another batch may sum in another order; what it makes before it rounds is then the reference.
+    floats = exported(tmp_path / "floats", *options).decode(Z) if options else pixels
+    np.testing.assert_array_equal(model.decode_bytes(Z), to_uint8(floats))
+    np.testing.assert_allclose(model.decode(Z), pixels, atol=0.5 / 255 + 1e-5)
+    session = onnxruntime.InferenceSession(tmp_path / "bytes/decoder.onnx")
+    batch = int(options[1]) if options else 5
+    (output,) = session.run(["image"], {"z": Z[:batch]})
+    assert (output.shape, output.dtype) == ((batch, 28, 28, 1), np.uint8)
+    # Floor, because not every engine cuts off what a cast to integers leaves.
+    operations = [node.op_type for node in onnx.load(tmp_path / "bytes/decoder.onnx").graph.node]
+    assert operations[-6:] == ["Clip", "Mul", "Add", "Floor", "Transpose", "Cast"]
+    assert session.get_modelmeta().description.endswith(
+        f"Output `image`: uint8 [{options[1] if options else 'batch'}, height, width, channels] in [0, 255]."
+    )
+
+
+def test_uint8_of_a_colour_image_that_is_not_square(tmp_path: Path) -> None:
+    source = open_module(HERE + "Halves", None, 3)
+    publish(source, tmp_path / "bytes", variant=Variant(uint8=True))
+    expected = np.floor(source.reference("decoder.onnx", SMALL_Z)["image"] * 255 + 0.5).astype(np.uint8)
+    session = onnxruntime.InferenceSession(tmp_path / "bytes/decoder.onnx")
+    (output,) = session.run(["image"], {"z": SMALL_Z})
+    np.testing.assert_array_equal(output, expected.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(vae_gen.load(tmp_path / "bytes").decode_bytes(SMALL_Z), expected)
+
+
+def test_a_fixed_batch_is_in_both_graphs_and_in_their_shapes(tmp_path: Path, pixels: np.ndarray) -> None:
+    model = exported(tmp_path / "four", "--batch", "4")
+    for name in ("encoder.onnx", "decoder.onnx"):
+        graph = onnx.load(tmp_path / "four" / name).graph
+        for value in (*graph.input, *graph.output):
+            assert value.type.tensor_type.shape.dim[0].dim_value == 4
+        shapes = [node.input[1] for node in graph.node if node.op_type == "Reshape"]
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        assert shapes
+        assert all(constants[shape][0] == 4 for shape in shapes)
+    np.testing.assert_allclose(model.decode(Z[:6]), pixels[:6], atol=1e-5)
+    np.testing.assert_allclose(model.encode(IMAGES)[0], vae_gen.load("mnist").encode(IMAGES)[0], atol=1e-5)
+
+
+def test_variants_combine_in_a_decoder_alone_and_are_sampled(tmp_path: Path) -> None:
+    out = tmp_path / "small.onnx"
+    model = exported(out, "--precision", "fp16", "--uint8", "--batch", "3")
+    assert out.stat().st_size < 0.52 * decoder_size(shipped()["mnist"])
+    arguments = ["sample", "--n", "8", "--seed", "1", "--quiet", "--model"]
+    assert main([*arguments, str(out), "--out", str(tmp_path / "small.npy")]) == 0
+    assert main([*arguments, "mnist", "--out", str(tmp_path / "plain.npy")]) == 0
+    small, plain = (np.load(tmp_path / f"{name}.npy").astype(int) for name in ("small", "plain"))
+    assert small.shape == plain.shape == (8, 1, 28, 28)
+    assert 0 < np.abs(small - plain).mean() < 0.3  # of 255 levels
+    assert model.rows_per_run == 3
+
+
+def test_a_training_run_has_variants_too(run: Path, tmp_path: Path) -> None:  # noqa: F811
+    manifest = export(run, tmp_path / "two", variant=Variant(uint8=True, batch=2))
+    assert manifest.export["variant"] == {"uint8": True, "batch": 2}
+    assert manifest.export["parity_with_pytorch_float64"]["image"] <= 0.0020  # half of 1 / 255, in two digits
+    assert "made_from" not in manifest.export
+
+
+def test_int8_that_is_not_faster_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "mnist", "--quantize", "int8", "--out", str(tmp_path / "int8")]) == 1
+    said = capsys.readouterr().err
+    assert "is not faster in int8 on this machine, so nothing was written. int8: " in said
+    assert " images/s, one at a time; float32: " in said
+    assert " images/s, 128 at a time. One image alone: " in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_that_is_faster_makes_each_image_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pixels: np.ndarray
+) -> None:
+    rates = iter([[10.0, 15.625], [500.0, 4000.0]])  # calls a second: for 128 images, and for one
+    monkeypatch.setattr(int8, "_rates", lambda *calls: [call() for call in calls] and next(rates))
+    out = tmp_path / "int8"
+    assert main(["export", "mnist", "--quantize", "int8", "--out", str(out)]) == 0
+    text = (
+        "int8: 2,000 images/s, one at a time; float32: 1,280 images/s, 128 at a time. "
+        "One image alone: 0.250 ms and 2.000 ms"
+    )
+    assert text in capsys.readouterr().err
+    model = vae_gen.load(out)
+    assert model.manifest is not None
+    assert model.manifest.export["speed"]["text"] == text
+    assert model.rows_per_run == model.description.rows_per_run == 1
+    assert decoder_size(out) < 0.3 * decoder_size(shipped()["mnist"])
+    together, alone = model.decode(Z[:9]), [model.decode(Z[i : i + 1])[0] for i in range(9)]
+    np.testing.assert_array_equal(together, np.stack(alone))
+    assert 1e-4 < np.abs(together - pixels[:9]).mean() < 0.03
+    session = onnxruntime.InferenceSession(out / "decoder.onnx")
+    assert "one row at a time" in session.get_modelmeta().description
+    assert not np.array_equal(session.run(None, {"z": Z[:9]})[0], together)  # which is why
+
+
+def test_int8_is_refused_at_the_same_speed() -> None:
+    path = shipped()["mnist"] / "decoder.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(int8, "_rates", lambda *calls: [1.0, 1.0])
+        with pytest.raises(BundleError, match=r"int8: 128 images/s, one at a time; float32: 128 images/s, 128 at"):
+            int8.compare(path, path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quantize", "int8", "--precision", "fp16"], "leaves no weights for --precision fp16"),
+        (["--quantize", "int8", "--batch", "2"], "--batch 2 does not go with --quantize int8"),
+        (["--batch", "0"], "0 is not in the range 1<=x<=4096"),
+    ],
+)
+def test_variants_that_make_no_sense_together(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "mnist", "--out", str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("values", [{"precision": "fp8"}, {"quantize": "int4"}, {"batch": 0}])
+def test_values_that_no_variant_has(values: dict[str, object]) -> None:
+    (name,) = values
+    with pytest.raises(UsageError, match=f"^{name} is "):
+        Variant(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [["--precision", "fp16"], ["--uint8"], ["--batch", "2"]])
+def test_a_variant_of_a_variant_is_refused(options: list[str], tmp_path: Path) -> None:
+    exported(tmp_path / "first.onnx", *options)
+    with pytest.raises(BundleError, match=r"first\.onnx is a variant already"):
+        open_source(tmp_path / "first.onnx")
+
+
+def test_a_decoder_alone_makes_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported(tmp_path / "one.onnx")
+    assert main(["export", str(tmp_path / "one.onnx"), "--out", str(tmp_path / "two")]) == 2
+    assert "one.onnx is a decoder alone; give --out NAME.onnx" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "one.onnx"), "--out", str(tmp_path / "two.onnx"), "--quiet"]) == 0
+    one, two = (vae_gen.load(tmp_path / name) for name in ("one.onnx", "two.onnx"))
+    np.testing.assert_array_equal(one.decode(Z), two.decode(Z))
+
+
+def coarse(graph: onnx.ModelProto) -> onnx.ModelProto:
+    made = forms.with_half_weights(graph)
+    for tensor in made.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float16:
+            tensor.CopyFrom(numpy_helper.from_array(np.round(values * 8) / np.float16(8), tensor.name))
+    return made
+
+
+def cut(graph: onnx.ModelProto) -> onnx.ModelProto:
+    made = forms.with_byte_pixels(graph)
+    for tensor in made.graph.initializer:
+        if tensor.name.endswith("half_a_level"):
+            tensor.CopyFrom(numpy_helper.from_array(np.array(0.499, np.float32), tensor.name))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "variant", "message"),
+    [
+        ("with_half_weights", coarse, Variant("fp16"), "differs from the model that it is made from by .* is allowed"),
+        ("with_byte_pixels", cut, Variant(uint8=True), "does not round its pixels as vae-gen does"),
+    ],
+)
+def test_a_variant_that_is_not_exact_enough_is_not_written(
+    name: str, form: object, variant: Variant, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, name, form)
+    with pytest.raises(BundleError, match=message):
+        publish(open_source(MNIST), tmp_path / "out", variant=variant)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fixed_batch_pads_transposed_convolutions_evenly() -> None:
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(4, 8, (3, 4), (2, 3), (1, 2), (1, 2)).eval()
+    graph = trace(layer, torch.rand(2, 4, 5, 6), "x", ["y"])
+    fixed = forms.with_fixed_batch(graph, 3)
+    before, after = (onnx.helper.get_node_attr_value(each.graph.node[0], "pads") for each in (graph, fixed))
+    assert (before, after) == ([1, 2, 0, 0], [1, 2, 1, 2])
+    x = torch.rand(3, 4, 5, 6)
+    (found,) = ReferenceEvaluator(fixed).run(None, {"x": x.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(found, layer.double()(x.double()).numpy(), atol=1e-5)
+
+
+def test_a_fixed_batch_leaves_no_shape_to_be_computed() -> None:
+    nodes = [
+        helper.make_node("Shape", ["z"], ["shape"], end=1),
+        helper.make_node("Concat", ["shape", "sizes"], ["whole"], axis=0),
+        helper.make_node("Reshape", ["z", "whole"], ["image"]),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 6])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 2, 3])],
+        [numpy_helper.from_array(np.array([1, 2, 3]), "sizes")],
+    )
+    fixed = forms.with_fixed_batch(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)]), 5)
+    assert [node.op_type for node in fixed.graph.node] == ["Reshape"]
+    assert [numpy_helper.to_array(tensor).tolist() for tensor in fixed.graph.initializer] == [[5, 1, 2, 3]]
+
+
+def test_weights_too_large_for_float16_stay() -> None:
+    layer = nn.Linear(3, 2).eval()
+    with torch.no_grad():
+        layer.weight[0, 0] = 1e5
+    half = forms.with_half_weights(trace(layer, torch.rand(2, 3), "x", ["y"]))
+    (weight,) = [tensor for tensor in half.graph.initializer if len(tensor.dims) == 2]
+    assert numpy_helper.to_array(weight).dtype == np.float32
