@@ -15,7 +15,7 @@ from vae_gen.manifest import DECODER, ENCODER, MANIFEST
 from vae_gen.model import load
 from vae_gen_train.checkpoint import FILE_NAME as CHECKPOINT
 
-from vae_gen_export.plain import OPSET, clean
+from vae_gen_export.plain import OPSET, clean, opset_of
 from vae_gen_export.source import Exact, Rows, Source
 from vae_gen_export.training_run import open_run
 
@@ -77,11 +77,12 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def _is_plain(model: onnx.ModelProto) -> bool:
-    """Whether all is in float32, with a free batch axis, in the opset of every bundle."""
+    """Whether all is in float32, with a free batch axis, in ONNX's own operators."""
     usual = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64)
     values = (*model.graph.input, *model.graph.output)
     return (
         all(tensor.data_type in usual for tensor in model.graph.initializer)
         and all(value.type.tensor_type.shape.dim[0].dim_param for value in values)
-        and [(each.domain, each.version) for each in model.opset_import] == [("", OPSET)]
+        and [each.domain for each in model.opset_import] == [""]
+        and opset_of(model) <= OPSET
     )

@@ -18,7 +18,7 @@ def in_oldest_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _give_sizes(copy)
-    (ours,) = (each for each in copy.opset_import if each.domain in ("", "ai.onnx"))
+    ours = next(each for each in copy.opset_import if each.domain in ("", "ai.onnx"))
     newest = ours.version
     for version in range(min(OLDEST, newest), newest):
         ours.version = version

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-OPSET = 18
+OPSET = 18  # in which PyTorch writes graphs
 # Attributes that say what their absence says too, but that some engines reject when they see them. (allowzero
 # decides what a 0 in a new shape means, and there is none in these.)
 NEUTRAL_ATTRIBUTES = {"auto_pad": b"NOTSET", "output_padding": [0, 0], "allowzero": 1, "group": 1, "dilations": [1, 1]}
@@ -42,7 +42,12 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
         [_plain_value(value) for value in graph.output],
         [onnx.numpy_helper.from_array(array, name) for name, array in constants.items() if name in used],
     )
-    return onnx.helper.make_model(plain, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+    return onnx.helper.make_model(plain, opset_imports=[onnx.helper.make_opsetid("", opset_of(model))])
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a graph is in."""
+    return next(int(each.version) for each in model.opset_import if each.domain in ("", "ai.onnx"))
 
 
 def _plain_transposed(weight: Array, attributes: dict[str, Any]) -> tuple[Array, dict[str, Any]]:

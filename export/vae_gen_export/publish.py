@@ -14,8 +14,9 @@ from vae_gen.files import make_folder
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 
 from vae_gen_export.int8 import compare
+from vae_gen_export.opsets import in_oldest_opset
 from vae_gen_export.parity import BATCH_SIZES, check_bytes, measure_parity
-from vae_gen_export.plain import OPSET
+from vae_gen_export.plain import opset_of
 from vae_gen_export.simplify import Simplification, simplify
 from vae_gen_export.source import Source
 from vae_gen_export.stamp import IR_VERSION, bundle_id, stamp
@@ -68,7 +69,7 @@ def publish(
         for file, graph in graphs.items():
             graphs[file], simplified[file] = simplify(graph)
 
-    made = {file: variant.apply(file, graph) for file, graph in graphs.items()}
+    made = {file: in_oldest_opset(variant.apply(file, graph)) for file, graph in graphs.items()}
     plain = Description(
         name=name or (out.stem if is_decoder_alone(out) else out.resolve().name),
         bundle_id=bundle_id(*made.values()),
@@ -98,7 +99,7 @@ def publish(
             about = {
                 **_compared(source, paths, variant),
                 "simplified": {file: what.as_dict() for file, what in simplified.items()},
-                "opset": OPSET,
+                "opset": max(map(opset_of, made.values())),
                 "ir_version": IR_VERSION,
                 "packages": {each: metadata.version(each) for each in ("vae-gen", "torch", "onnx", "onnxruntime")},
             }
