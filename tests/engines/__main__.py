@@ -1,8 +1,8 @@
 """Measures every engine and writes the table: `python -m tests.engines`.
 
-Images a second are of mnist's decoder, 64 at a time, on two threads. onnxruntime takes a turn before each turn of
-another engine, and the best of five turns each are compared: threads that wait for one another lose a hundredfold
-where other work disturbs them. Some three minutes.
+Images a second are of mnist's decoder, 64 at a time, on two threads, by the fastest run: other work on the machine
+makes threads that wait for one another a hundred times slower. onnxruntime takes a turn before each turn of another
+engine, and the best turns of both are compared. Some three minutes.
 """
 
 from __future__ import annotations

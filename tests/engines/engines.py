@@ -14,8 +14,8 @@ the graph's outputs as folder/NAME.npy (C order) and prints one JSON object as t
     {"engine": "onnxruntime", "version": "1.31.1", "rows_per_second": null}
 
 `names` are the outputs' names in the graph's order, for engines that lose them. Where `seconds` is above 0,
-`rows_per_second` is n over the median time of a run, measured over about so many seconds after a warm-up, on two
-threads where the engine lets one say. The exit status is 0, or another with the engine's own words on stderr.
+`rows_per_second` is n over the time of the fastest run in about so many seconds of them, on two threads where the
+engine lets one say. The exit status is 0, or another with the engine's own words on stderr.
 """
 
 from __future__ import annotations
