@@ -14,8 +14,8 @@ the graph's outputs as folder/NAME.npy (C order) and prints one JSON object as t
     {"engine": "onnxruntime", "version": "1.31.1", "rows_per_second": null}
 
 `names` are the outputs' names in the graph's order, for engines that lose them. Where `seconds` is above 0,
-`rows_per_second` is n over the median time of a run, measured over about so many seconds after a warm-up, on two
-threads where the engine lets one say. The exit status is 0, or another with the engine's own words on stderr.
+`rows_per_second` is n over the time of the fastest run in about so many seconds of them, on two threads where the
+engine lets one say. The exit status is 0, or another with the engine's own words on stderr.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ TIMEOUT = 120  # seconds
 class Engine:
     """One row of the table.
 
-    `note` says what a user must know, in Markdown, with the upstream issue where there is one. `lacks` are operators
-    that it does not have: where a graph has one it has to fail, and to name it.
+    `note` says what a user must know, in Markdown, with the upstream issue where there is one.
     """
 
     name: str
@@ -52,7 +51,6 @@ class Engine:
     environment: Interpreter
     package: str  # as the pins of the environment name it
     note: str = ""
-    lacks: tuple[str, ...] = ()
     fixed_batch: bool = False  # the graph has to say how many rows it takes
 
     @property
@@ -118,7 +116,7 @@ ENGINES = [
     ),
     Engine("MNN", "mnn.py", PACKAGES, "MNN", "converted by its MNNConvert"),
     Engine("tract", "tract_onnx.py", PACKAGES, "tract", "names outputs after their nodes: take them by their place"),
-    Engine("PyTorch by onnx2torch", "torch_again.py", PACKAGES, "onnx2torch", lacks=("Split",)),
+    Engine("PyTorch by onnx2torch", "torch_again.py", PACKAGES, "onnx2torch"),
 ]
 
 
@@ -159,11 +157,6 @@ def ask(engine: Engine, model: Path, rows: Array, seconds: float = 0.0) -> Answe
             raise EngineError(f"{engine} wrote {sorted(written)}, and the graph has {sorted(names)}")
         outputs = {name: np.load(folder / "outputs" / f"{name}.npy") for name in names}
     return Answer(said["engine"], said["version"], said["rows_per_second"], outputs)
-
-
-def missing_operators(engine: Engine, model: Path) -> list[str]:
-    """What a graph needs and an engine lacks."""
-    return sorted({node.op_type for node in onnx.load(model).graph.node} & set(engine.lacks))
 
 
 def with_batch(model: Path, batch: int, to: Path) -> Path:

@@ -19,24 +19,14 @@ SECTION = re.compile(r"(?<=<!-- engines -->\n).*?(?=<!-- /engines -->)", re.DOTA
 
 @dataclass(frozen=True)
 class Row:
-    """One engine. `decoder` and `encoder` are the largest differences from float64, of the graphs that it runs."""
+    """One engine. `decoder` and `encoder` are the largest differences from float64."""
 
     engine: str
     version: str
-    decoder: float | None
-    encoder: float | None
-    rate: float | None  # images a second of mnist/decoder.onnx, as a multiple of onnxruntime's
-    fails: tuple[str, ...]  # graphs, as mnist/decoder.onnx
-    missing: tuple[str, ...]  # operators
+    decoder: float
+    encoder: float
+    rate: float  # images a second of mnist/decoder.onnx, as a multiple of onnxruntime's
     note: str
-
-    @property
-    def remark(self) -> str:
-        if not self.fails:
-            return self.note
-        operators = " and ".join(f"`{name}`" for name in self.missing)
-        lacking = f"has no {operators} of opset 18, and does not run {', '.join(f'`{name}`' for name in self.fails)}"
-        return f"{self.note}; {lacking}" if self.note else lacking
 
 
 @dataclass(frozen=True)
@@ -52,25 +42,24 @@ class Table:
     @classmethod
     def load(cls) -> Table:
         content = json.loads(FILE.read_text())
-        rows = ({**row, "fails": tuple(row["fails"]), "missing": tuple(row["missing"])} for row in content["rows"])
-        return cls(content["graphs"], tuple(Row(**row) for row in rows))
+        return cls(content["graphs"], tuple(Row(**row) for row in content["rows"]))
 
     def markdown(self) -> str:
         head = "| engine | version | decoder | encoder | images/s | |\n|---|---|---:|---:|---:|---|\n"
         cells = (
-            (row.engine, row.version, small(row.decoder), small(row.encoder), times(row.rate), row.remark)
+            (row.engine, row.version, small(row.decoder), small(row.encoder), times(row.rate), row.note)
             for row in self.rows
         )
         return head + "".join("".join(f"| {cell} " if cell else "| " for cell in row) + "|\n" for row in cells)
 
 
-def small(error: float | None) -> str:
+def small(error: float) -> str:
     """7.2e-06 as 7.2e-6."""
-    return "" if error is None else re.sub(r"e-0", "e-", f"{error:.1e}")
+    return re.sub(r"e-0", "e-", f"{error:.1e}")
 
 
-def times(rate: float | None) -> str:
-    return "" if rate is None else f"{rate:.2g}"
+def times(rate: float) -> str:
+    return f"{rate:.2g}"
 
 
 def put_into_readme(table: Table, readme: Path = README) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,10 +31,9 @@ def serve(engine: str, package: str, load: Callable[[Path, tuple[int, ...], list
 
 
 def rows_per_second(run: Callable[[], object], rows: int, seconds: float) -> float:
-    """By the median time of a run, over so many seconds and after a tenth of them to warm up."""
-    start, times = time.perf_counter(), []
-    while (now := time.perf_counter()) < start + 1.1 * seconds or not times:
+    """By the fastest run in so many seconds: slower ones were disturbed, by others or by their own beginning."""
+    end, fastest = time.perf_counter() + seconds, float("inf")
+    while (start := time.perf_counter()) < end:
         run()
-        if now > start + 0.1 * seconds:
-            times.append(time.perf_counter() - now)
-    return rows / statistics.median(times)
+        fastest = min(fastest, time.perf_counter() - start)
+    return rows / fastest
