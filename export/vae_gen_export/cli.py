@@ -112,8 +112,8 @@ def export(
         raise UsageError("--module needs --latent-dim: how many latents the network has")
     try:
         from vae_gen_export import publish
-        from vae_gen_export.bundle_source import open_source
-        from vae_gen_export.own_module import open_module
+        from vae_gen_export.sources.bundle import open_source
+        from vae_gen_export.sources.own_module import open_module
         from vae_gen_export.variants import Variant
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen export", error.name or "torch", "train") from error

@@ -14,7 +14,7 @@ from vae_gen.latents import draw
 from vae_gen.manifest import DECODER, ENCODER
 from vae_gen.model import load
 
-from vae_gen_export.source import Exact, Rows, Source
+from vae_gen_export.sources import Exact, Rows, Source
 from vae_gen_export.variants import Tolerance, Variant
 
 BATCH_SIZES = (1, 3, 8)

@@ -13,15 +13,15 @@ from vae_gen.errors import BundleError, OutputError
 from vae_gen.files import make_folder
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 
-from vae_gen_export.int8 import compare
 from vae_gen_export.opsets import in_oldest_opset
 from vae_gen_export.parity import BATCH_SIZES, check_bytes, measure_parity
 from vae_gen_export.plain import opset_of
 from vae_gen_export.simplify import Simplification, simplify
-from vae_gen_export.source import Source
+from vae_gen_export.sources import Source
+from vae_gen_export.sources.training_run import open_run
 from vae_gen_export.stamp import IR_VERSION, bundle_id, stamp
-from vae_gen_export.training_run import open_run
 from vae_gen_export.variants import AS_IS, Variant
+from vae_gen_export.variants.int8 import compare
 
 BUNDLE_FILES = {ENCODER, DECODER, MANIFEST}
 

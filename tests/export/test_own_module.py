@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import nn
 from vae_gen.cli import main
 from vae_gen.errors import BundleError, DataError, NetworkError, UsageError
-from vae_gen_export.own_module import open_module
 from vae_gen_export.publish import publish
+from vae_gen_export.sources.own_module import open_module
 
 from tests.conftest import MODELS
 from tests.export import own_networks

@@ -17,8 +17,8 @@ from vae_gen.cli import main
 from vae_gen.datasets import load_idx_directory
 from vae_gen.errors import BundleError, DataError, OutputError
 from vae_gen.manifest import Description, Manifest
-from vae_gen_export import networks, training_run
 from vae_gen_export.publish import export
+from vae_gen_export.sources import networks, training_run
 from vae_gen_export.variants import EXACT
 from vae_gen_train import trainer
 from vae_gen_train.checkpoint import Checkpoint

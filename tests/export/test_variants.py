@@ -18,12 +18,12 @@ from vae_gen.cli import main
 from vae_gen.errors import BundleError, UsageError
 from vae_gen.images import to_uint8
 from vae_gen.manifest import Manifest
-from vae_gen_export import forms, int8, variants
-from vae_gen_export.bundle_source import open_source
+from vae_gen_export import variants
 from vae_gen_export.graphs import trace
-from vae_gen_export.own_module import open_module
 from vae_gen_export.publish import export, publish
-from vae_gen_export.variants import Variant
+from vae_gen_export.sources.bundle import open_source
+from vae_gen_export.sources.own_module import open_module
+from vae_gen_export.variants import Variant, conversions, int8
 
 from tests.export.test_own_module import HERE
 from tests.export.test_own_module import Z as SMALL_Z
@@ -229,7 +229,7 @@ def test_a_decoder_alone_makes_no_bundle(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def coarse(graph: onnx.ModelProto) -> onnx.ModelProto:
-    made = forms.with_half_weights(graph)
+    made = conversions.with_half_weights(graph)
     for tensor in made.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype == np.float16:
@@ -238,7 +238,7 @@ def coarse(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def cut(graph: onnx.ModelProto) -> onnx.ModelProto:
-    made = forms.with_byte_pixels(graph)
+    made = conversions.with_byte_pixels(graph)
     for tensor in made.graph.initializer:
         if tensor.name.endswith("half_a_level"):
             tensor.CopyFrom(numpy_helper.from_array(np.array(0.499, np.float32), tensor.name))
@@ -265,7 +265,7 @@ def test_a_fixed_batch_pads_transposed_convolutions_evenly() -> None:
     torch.manual_seed(0)
     layer = nn.ConvTranspose2d(4, 8, (3, 4), (2, 3), (1, 2), (1, 2)).eval()
     graph = trace(layer, torch.rand(2, 4, 5, 6), "x", ["y"])
-    fixed = forms.with_fixed_batch(graph, 3)
+    fixed = conversions.with_fixed_batch(graph, 3)
     before, after = (onnx.helper.get_node_attr_value(each.graph.node[0], "pads") for each in (graph, fixed))
     assert (before, after) == ([1, 2, 0, 0], [1, 2, 1, 2])
     x = torch.rand(3, 4, 5, 6)
@@ -287,7 +287,7 @@ def test_a_fixed_batch_leaves_no_shape_to_be_computed() -> None:
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 2, 3])],
         [numpy_helper.from_array(np.array([1, 2, 3]), "sizes")],
     )
-    fixed = forms.with_fixed_batch(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)]), 5)
+    fixed = conversions.with_fixed_batch(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)]), 5)
     assert [node.op_type for node in fixed.graph.node] == ["Reshape"]
     assert [numpy_helper.to_array(tensor).tolist() for tensor in fixed.graph.initializer] == [[5, 1, 2, 3]]
 
@@ -296,6 +296,6 @@ def test_weights_too_large_for_float16_stay() -> None:
     layer = nn.Linear(3, 2).eval()
     with torch.no_grad():
         layer.weight[0, 0] = 1e5
-    half = forms.with_half_weights(trace(layer, torch.rand(2, 3), "x", ["y"]))
+    half = conversions.with_half_weights(trace(layer, torch.rand(2, 3), "x", ["y"]))
     (weight,) = [tensor for tensor in half.graph.initializer if len(tensor.dims) == 2]
     assert numpy_helper.to_array(weight).dtype == np.float32

@@ -11,8 +11,8 @@ from vae_gen.errors import UsageError
 from vae_gen.manifest import DECODER, Description
 from vae_gen.reading import BYTES
 
-from vae_gen_export.forms import with_byte_pixels, with_fixed_batch, with_half_weights
-from vae_gen_export.int8 import quantised
+from vae_gen_export.variants.conversions import with_byte_pixels, with_fixed_batch, with_half_weights
+from vae_gen_export.variants.int8 import quantised
 
 
 @dataclass(frozen=True)

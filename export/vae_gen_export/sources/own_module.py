@@ -17,10 +17,10 @@ from vae_gen.images import ImageShape
 from vae_gen.manifest import COLOR_MODES, DECODER, ENCODER, sha256_of
 from vae_gen.reading import UNIT, Range, flaw_of
 
-from vae_gen_export.adapt import Decoder, Encoder, kind
 from vae_gen_export.blame import blame, listed
-from vae_gen_export.networks import Networks
-from vae_gen_export.weights import load_weights
+from vae_gen_export.sources.adapt import Decoder, Encoder, kind
+from vae_gen_export.sources.networks import Networks
+from vae_gen_export.sources.weights import load_weights
 
 METHODS = {ENCODER: ("encode", "encoder"), DECODER: ("decode", "decoder")}
 ROWS = 8  # that a network is tried with

@@ -16,8 +16,8 @@ from vae_gen.model import load
 from vae_gen_train.checkpoint import FILE_NAME as CHECKPOINT
 
 from vae_gen_export.plain import OPSET, clean, opset_of
-from vae_gen_export.source import Exact, Rows, Source
-from vae_gen_export.training_run import open_run
+from vae_gen_export.sources import Exact, Rows, Source
+from vae_gen_export.sources.training_run import open_run
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.objective import OBJECTIVES
 
-from vae_gen_export.networks import Networks
+from vae_gen_export.sources.networks import Networks
 
 
 def open_run(run: Path) -> Networks:

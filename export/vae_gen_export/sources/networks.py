@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_gen_export.graphs import trace
-from vae_gen_export.source import INPUT, OUTPUTS, Exact, Rows, Source
+from vae_gen_export.sources import INPUT, OUTPUTS, Exact, Rows, Source
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
