@@ -285,7 +285,7 @@ def test_the_current_directory_can_be_imported_from(tmp_path: Path) -> None:
 
 
 def test_the_readmes_wrapper_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (wrapper,) = re.findall(r"```py\n(.*?)```", (MODELS.parents[1] / "README.md").read_text(), re.DOTALL)
+    (wrapper,) = re.findall(r"```py\n(.*?)```", (MODELS.parents[1] / "docs/decoders.md").read_text(), re.DOTALL)
     theirs = "import torch\nfrom tests.export.own_networks import Convolutional as TheirVAE\n\n"
     (tmp_path / "wrapper_of_the_readme.py").write_text(theirs + wrapper)
     monkeypatch.syspath_prepend(tmp_path)
