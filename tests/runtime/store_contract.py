@@ -62,18 +62,11 @@ class StoreContract:
 
     def test_names_tell_files_and_folders(self, store: Store) -> None:
         assert store.names() == store.names("missing") == []
-        assert not store.is_folder("")
         for name in ("b", "a/x", "a/y/z", ".hidden/1.json"):
             write(store, name, b"1")
         assert store.names() == [".hidden", "a", "b"]
         assert store.names("a") == ["x", "y"]
         assert store.names("b") == store.names("b/below") == []
-        assert [name for name in ("", "a", "a/y", ".hidden", "b", "a/x", "missing") if store.is_folder(name)] == [
-            "",
-            "a",
-            "a/y",
-            ".hidden",
-        ]
 
     def test_what_is_removed_is_gone_and_nothing_else(self, store: Store) -> None:
         for name in ("a/x", "a/y/z", "ab", "c"):
@@ -82,7 +75,6 @@ class StoreContract:
             store.remove(name)
         assert store.names() == ["ab"]
         assert store.names("a") == []
-        assert not store.is_folder("a")
 
     def test_a_file_is_read_from_anywhere(self, store: Store) -> None:
         with store.create("images.zip") as file, zipfile.ZipFile(file, "w") as archive:

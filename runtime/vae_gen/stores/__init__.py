@@ -50,8 +50,6 @@ class Store(Protocol):
     def names(self, folder: str = "") -> list[str]:
         """The sorted names of files and folders directly in `folder`; none where there is nothing."""
 
-    def is_folder(self, name: str) -> bool: ...
-
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with all in it; nothing if it is not there."""
 

@@ -132,9 +132,6 @@ class LocalStore:
             raise DataError(f"cannot read {self.path(folder)}: {error.strerror or error}") from error
         return sorted(name for name in there if not PARTIAL.fullmatch(name))
 
-    def is_folder(self, name: str) -> bool:
-        return Path(self.root, name).is_dir()
-
     def remove(self, name: str) -> None:
         target = Path(self.root, name)
         try:

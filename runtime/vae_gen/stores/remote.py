@@ -203,14 +203,6 @@ class RemoteStore:
         found = {path.rstrip("/")[len(start) :] for path in there}
         return sorted(name for name in found if name and not PARTIAL.fullmatch(name))
 
-    def is_folder(self, name: str) -> bool:
-        with _as(DataError, f"cannot read {self.path(name)}"):
-            fs, target = self._find(name)
-            try:
-                return bool(fs.info(target)["type"] == "directory")
-            except (FileNotFoundError, NotADirectoryError):
-                return False
-
     def remove(self, name: str) -> None:
         with _as(OutputError, f"cannot remove {self.path(name)}"):
             fs, target = self._find(name)

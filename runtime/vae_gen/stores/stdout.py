@@ -50,9 +50,6 @@ class StdoutStore:
     def names(self, folder: str = "") -> list[str]:
         return []
 
-    def is_folder(self, name: str) -> bool:
-        return False
-
     def remove(self, name: str) -> None:
         pass
 
