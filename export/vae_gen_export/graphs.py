@@ -14,6 +14,8 @@ from vae_gen_export.blame import blame
 from vae_gen_export.plain import OPSET, clean
 from vae_gen_export.silence import silence
 
+OURS = "vae-gen."
+
 
 def trace(network: nn.Module, example: Tensor, input_name: str, output_names: Sequence[str]) -> onnx.ModelProto:
     """The graph of `network`, of which `example` [batch, ...] is an input, with the one free axis `batch`.
@@ -25,8 +27,8 @@ def trace(network: nn.Module, example: Tensor, input_name: str, output_names: Se
             program = torch.onnx.export(
                 network,
                 (example,),
-                input_names=[input_name],
-                output_names=list(output_names),
+                input_names=[OURS + input_name],  # names that no value within the network has
+                output_names=[OURS + name for name in output_names],
                 opset_version=OPSET,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 dynamo=True,
@@ -44,7 +46,7 @@ def trace(network: nn.Module, example: Tensor, input_name: str, output_names: Se
     assert program is not None
     no_limit = 2**40  # fold constants of any size: turned kernels are computed here, not in every engine
     graph = onnxscript.optimizer.optimize(program.model_proto, input_size_limit=no_limit, output_size_limit=no_limit)
-    plain = clean(graph)
+    plain = clean(_renamed(graph))
     for value in (*plain.graph.input, *plain.graph.output):
         batch = value.type.tensor_type.shape.dim[0]
         if not batch.dim_param:
@@ -53,3 +55,15 @@ def trace(network: nn.Module, example: Tensor, input_name: str, output_names: Se
                 "takes the batch size for a constant. Use x.shape[0] or -1 where it reshapes, and no `if` on it"
             )
     return plain
+
+
+def _renamed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Inputs and outputs without OURS; what else has such a name, as PyTorch calls the value of a mean, gives way."""
+    ours = {value.name for value in (*model.graph.input, *model.graph.output)}
+    names = {name: name.removeprefix(OURS) for name in ours} | {name.removeprefix(OURS): name for name in ours}
+    for node in model.graph.node:
+        for listed in (node.input, node.output):
+            listed[:] = [names.get(name, name) for name in listed]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        value.name = names.get(value.name, value.name)
+    return model

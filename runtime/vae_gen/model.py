@@ -41,6 +41,17 @@ def load(
     return Model(find(model), threads or usable_cpus(), Reading(layout, low_and_high, output))
 
 
+def load_bundle(model: str | Path, threads: int | None = None) -> Model:
+    """`load` for what needs the encoder too. Raises BundleError, before all else, if `model` is a decoder alone."""
+    if (path := find(model)).is_file():
+        raise BundleError(_is_alone(path.stem))
+    return load(model, threads)
+
+
+def _is_alone(name: str) -> str:
+    return f"{name} is a decoder alone; this needs a bundle that has an {ENCODER} too"
+
+
 class Model:
     """An encoder and a decoder, or a decoder alone, checked and ready to run.
 
@@ -144,7 +155,7 @@ class Model:
     @cached_property
     def _encoder(self) -> Graph:
         if self.directory is None:
-            raise BundleError(f"{self.name} is a decoder alone; this needs a bundle that has an {ENCODER} too")
+            raise BundleError(_is_alone(self.name))
         graph = Graph(self._checked(self.directory / ENCODER), self.threads)
         about, expected = Description.from_metadata(graph.metadata, str(graph.path)), self.description
         if about.bundle_id != expected.bundle_id:

@@ -53,7 +53,7 @@ def alpha(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     bundle = tmp_path_factory.mktemp("bundles") / ALPHA
     bundle.mkdir()
-    onnx.save(decoder(shape=(4, 5, 3), metadata=False), bundle / DECODER)
+    onnx.save(decoder(shape=(4, 5, 3)), bundle / DECODER)
     manifest = json.loads((MODELS / "tiny" / MANIFEST).read_text())
     manifest["description"] |= {"name": ALPHA, "image_shape": [4, 5, 3]}
     (bundle / MANIFEST).write_text(json.dumps(manifest))

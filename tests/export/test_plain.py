@@ -44,3 +44,18 @@ def test_transposed_convolutions_lose_what_not_every_engine_reads(options: dict[
         expected = layer.double()(x.double()).numpy()
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_values_within_the_network_may_be_called_as_its_inputs_and_outputs_are() -> None:
+    class Averaged(nn.Module):
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            z = torch.relu(image).mean((2, 3))  # PyTorch calls the value of a mean `mean`
+            return z * 2, z + 1
+
+    graph = trace(Averaged(), torch.rand(2, 3, 4, 5), "image", ["mean", "relu"])
+    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["image", "mean", "relu"]
+    image = np.random.default_rng(0).standard_normal((3, 3, 4, 5)).astype(np.float32)
+    expected = np.maximum(image, 0).mean((2, 3))
+    mean, other = ReferenceEvaluator(graph).run(None, {"image": image})
+    np.testing.assert_allclose(mean, 2 * expected, rtol=1e-6)
+    np.testing.assert_allclose(other, expected + 1, rtol=1e-6)

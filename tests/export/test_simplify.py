@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from vae_gen.images import ImageShape
 from vae_gen_export.graphs import trace as trace_network
-from vae_gen_export.simplify import Simplification, simplify
+from vae_gen_export.simplify import Simplification, forms, simplify
 from vae_gen_export.simplify.costs import total_multiply_adds
 from vae_gen_export.simplify.evaluation import Subgraph
 from vae_gen_export.simplify.view import View
@@ -539,3 +539,120 @@ def test_a_part_that_makes_more_rows_than_it_takes_cannot_be_run() -> None:
     part = Subgraph(nodes, {"pairs": np.array([-1, 2])}, "x", ["y"], opsets, None)
     with pytest.raises(ValueError, match="mixed"):
         part(np.zeros((3, 4)))
+
+
+FIVE = np.arange(5, dtype=np.float32)
+UNFIT: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray], list[Any], list[Any]]] = {
+    "the first rows": (
+        [
+            helper.make_node("Slice", ["x", "begin", "end", "axis"], ["few"]),
+            helper.make_node("Gemm", ["few", "up"], ["wide"]),
+            helper.make_node("Gemm", ["wide", "down"], ["y"]),
+        ],
+        {
+            "begin": np.array([0]),
+            "end": np.array([10]),
+            "axis": np.array([0]),
+            "up": normal(4, 50),
+            "down": normal(50, 3),
+        },
+        ["batch", 4],
+        ["few", 3],
+    ),
+    "rows padded": (
+        [
+            helper.make_node("Pad", ["x", "pads"], ["more"]),
+            helper.make_node("MatMul", ["more", "up"], ["wide"]),
+            helper.make_node("MatMul", ["wide", "down"], ["y"]),
+        ],
+        {"pads": np.array([0, 0, 1, 0]), "up": normal(4, 50), "down": normal(50, 3)},
+        ["batch", 4],
+        ["more", 3],
+    ),
+    "rows split between layers": (
+        [
+            helper.make_node("Gemm", ["x", "up"], ["wide"]),
+            helper.make_node("Relu", ["wide"], ["positive"]),
+            helper.make_node("Reshape", ["positive", "pairs"], ["rows"]),
+            helper.make_node("Gemm", ["rows", "down"], ["y"]),
+        ],
+        {"up": normal(4, 6), "pairs": np.array([-1, 3]), "down": normal(3, 3)},
+        ["batch", 4],
+        ["rows", 3],
+    ),
+    "a constant for each row": (
+        [helper.make_node("Add", ["x", "each"], ["shifted"]), helper.make_node("MatMul", ["shifted", "down"], ["y"])],
+        {"each": normal(8, 4), "down": normal(4, 3)},
+        [8, 4],
+        [8, 3],
+    ),
+    "a bias for each row": (
+        [
+            helper.make_node("Gemm", ["x", "up", "bias"], ["wide"]),
+            helper.make_node("Relu", ["wide"], ["positive"]),
+            helper.make_node("Gemm", ["positive", "down"], ["y"]),
+        ],
+        {"up": normal(4, 6) * np.float32([1, 1, 0, 1, 1, 1]), "bias": normal(8, 6), "down": normal(6, 3)},
+        [8, 4],
+        [8, 3],
+    ),
+    "rows and columns changed about": (
+        [
+            helper.make_node("Transpose", ["x"], ["turned"]),
+            helper.make_node("Mul", ["turned", "each"], ["scaled"]),
+            helper.make_node("Mul", ["scaled", "each"], ["again"]),
+            helper.make_node("Transpose", ["again"], ["y"]),
+        ],
+        {"each": FIVE + 1},
+        [5, 5],
+        [5, 5],
+    ),
+    "no columns": (
+        [helper.make_node("Gemm", ["x", "up"], ["none"]), helper.make_node("Gemm", ["none", "down", "bias"], ["y"])],
+        {"up": normal(4, 0), "down": normal(0, 3), "bias": normal(3)},
+        ["batch", 4],
+        ["batch", 3],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_mixes_or_tells_rows_apart_is_left_alone(name: str) -> None:
+    nodes, constants, x_shape, y_shape = UNFIT[name]
+    model = graph_of(nodes, constants, x_shape, y_shape)
+    small, _ = simplify(model)
+    for batch in (16, 70) if x_shape[0] == "batch" else (x_shape[0],):
+        x = normal(batch, *x_shape[1:])
+        expected = run(model, x)[0]
+        np.testing.assert_allclose(run(small, x)[0], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+def test_outputs_that_are_the_same_keep_their_names() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "down"], [name]) for name in ("y", "again")]
+    model = graph_of(nodes, {"down": normal(4, 3)}, ["batch", 4], ["batch", 3])
+    model.graph.output.append(helper.make_tensor_value_info("again", TensorProto.FLOAT, ["batch", 3]))
+    small, _ = simplify(model)
+    assert [value.name for value in small.graph.output] == ["y", "again"]
+    x = normal(5, 4)
+    for found, expected in zip(run(small, x), run(model, x), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_dense_layer_that_nobody_could_find_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(8 * 4 * 4, 2))
+    assert operations(simplify(traced(network, 1, 6, 6))[0]) == ["Flatten", "Gemm"]
+    # 36 inputs, each through 16 * 8 * 9 + 128 * 2 = 1,408 multiply-adds; 72 weights
+    for limit, value in (("MOST_WORK", 36 * 1408 - 1), ("MOST_WEIGHTS", 71)):
+        with monkeypatch.context() as patch:
+            patch.setattr(forms, limit, value)
+            assert operations(simplify(traced(network, 1, 6, 6))[0]) == ["Conv", "Reshape", "Gemm"]
+
+
+def test_sparse_tensors_are_left_alone() -> None:
+    values = numpy_helper.from_array(np.float32([2, 3]), "down")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([0, 4]), "places"), [4, 2])
+    model = graph_of([helper.make_node("MatMul", ["x", "down"], ["y"])], {}, ["batch", 4], ["batch", 2])
+    model.graph.sparse_initializer.append(sparse)
+    small, what = simplify(model)
+    assert small == model
+    assert not what.rewrites

@@ -125,3 +125,34 @@ def test_what_ships_is_as_simple_as_it_gets(tmp_path: Path, capsys: pytest.Captu
         values = json.loads(capsys.readouterr().out)
         assert values["rewrites"] == []
         assert values["nodes_after"] == values["nodes_before"]
+
+
+def test_a_graph_that_draws_random_numbers_cannot_be_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [helper.make_node("RandomNormalLike", ["x"], ["noise"]), helper.make_node("Add", ["x", "noise"], ["y"])]
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 6]) for name in "xy"]
+    graph = helper.make_graph(nodes, "random", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "in.onnx")
+    assert main(["simplify", str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx")]) == 1
+    assert "draws random numbers" in capsys.readouterr().err
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_images_of_any_size_and_yes_or_no_are_tried(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["small"]),
+        helper.make_node("Neg", ["small"], ["negative"]),
+        helper.make_node("Where", ["wanted", "small", "negative"], ["y"]),
+    ]
+    values = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 2, "height", "width"]),
+        helper.make_tensor_value_info("wanted", onnx.TensorProto.BOOL, [1]),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 3, "h", "w"]),
+    ]
+    kernel = numpy_helper.from_array(np.ones((3, 2, 5, 5), np.float32), "kernel")
+    graph = helper.make_graph(nodes, "any", values[:2], values[2:], [kernel])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "in.onnx")
+    assert main(["simplify", str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx"), "--quiet"]) == 0

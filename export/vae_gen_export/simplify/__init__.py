@@ -61,14 +61,14 @@ def simplify(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Simplification]:
     """A graph that computes the same as `model` up to rounding, at no greater cost, and what was done.
 
     Inputs, outputs, opset, metadata and doc strings stay. The batch is the first axis. What does not compute in
-    float32 is only tidied, and a graph that holds others (If, Loop) is left as it is.
+    float32 is only tidied, and a graph that holds others (If, Loop) or sparse tensors is left as it is.
     """
-    nested = _holds_graphs(model.graph)
-    simplified = model if nested else tidy(model)
+    left_alone = _is_beyond(model.graph)
+    simplified = model if left_alone else tidy(model)
     before = total_multiply_adds(View(simplified))
     rewrites: list[Rewrite] = []
     removals: list[Removal] = []
-    while not nested:
+    while not left_alone:
         simplified, removed = remove_channels(simplified)
         simplified, rewritten = rewrite_affine(simplified)
         removals += removed
@@ -85,8 +85,10 @@ def _times(number: int) -> str:
     return "" if number == 1 else f"{number} x "
 
 
-def _holds_graphs(graph: onnx.GraphProto) -> bool:
-    return any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute)
+def _is_beyond(graph: onnx.GraphProto) -> bool:
+    found = [attribute for node in graph.node for attribute in node.attribute]
+    sparse = graph.sparse_initializer or any(attribute.HasField("sparse_tensor") for attribute in found)
+    return bool(sparse) or any(attribute.HasField("g") or attribute.graphs for attribute in found)
 
 
 def _keep_shapes(graph: onnx.GraphProto, names: set[str]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from vae_gen_export.simplify.evaluation import Float64, Subgraph
+from vae_gen_export.simplify.rows import keeps_rows
 from vae_gen_export.simplify.view import View, as_float64, attributes
 
 ACTIVATIONS = {
@@ -51,10 +52,14 @@ class Layer:
         weight, bias = view.constant_input(node, 1), view.constant_input(node, 2)
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or weight is None or weight.ndim < 2:
             return None
-        if view.variable_inputs(node) != [0] or (weight.ndim == 2 and len(view.shapes.get(node.input[0], ())) != 1):
+        if view.variable_inputs(node) != [0] or not keeps_rows(view, node) or not weight.size:
+            return None
+        if weight.ndim == 2 and len(view.shapes[node.input[0]]) != 1:
             return None
         neutral = {"group": 1, "transA": 0, "alpha": 1.0, "beta": 1.0, "auto_pad": b"NOTSET"}
         if any(given.get(name, value) != value for name, value in neutral.items()):
+            return None
+        if bias is not None and bias.size not in (1, bias.shape[-1]):
             return None
         seen: Float64 = as_float64(np.swapaxes(weight, 0, 1) if _is_turned(node) else weight)
         full = np.zeros(len(seen)) if bias is None else np.broadcast_to(as_float64(bias).reshape(-1), (len(seen),))
@@ -94,6 +99,8 @@ def _pairs(view: View) -> Iterator[tuple[Layer, list[onnx.NodeProto], Layer]]:
                 break
             flattens = node.op_type in FLATTENING and len(view.shapes.get(node.output[0], ())) == 1
             if view.variable_inputs(node) != [0] or not (node.op_type in ACTIVATIONS or flattens):
+                break
+            if not keeps_rows(view, node):
                 break
             between.append(node)
             name = node.output[0]

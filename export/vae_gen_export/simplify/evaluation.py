@@ -70,13 +70,12 @@ def matrix_of(part: Subgraph, shape: Shape) -> tuple[Float64, Float64]:
     Read off by running zero, which gives b, and every basis vector, which gives W + b.
     """
     size = int(np.prod(shape))
-    basis = np.eye(size)
 
     def run(rows: Float64) -> Float64:
         return np.concatenate([result.reshape(len(rows), -1) for result in part(rows.reshape(-1, *shape))], axis=1)
 
     bias = run(np.zeros((1, size)))[0]
-    columns = [run(basis[start : start + ROWS]) for start in range(0, size, ROWS)]
+    columns = [run(np.eye(min(ROWS, size - start), size, start)) for start in range(0, size, ROWS)]
     return np.concatenate(columns).T - bias[:, None], bias
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from vae_gen_export.simplify.costs import multiply_adds
 from vae_gen_export.simplify.evaluation import Float64, Subgraph, matrix_of
 from vae_gen_export.simplify.regions import Region, subgraph
 from vae_gen_export.simplify.view import Array, Shape, View
@@ -22,6 +23,10 @@ AGREEMENT = 1e-9  # of the largest value, between a part and its new form; float
 SAME = 1e-12  # of the largest value: what is one number but for rounding in float64
 SCALING = {"BatchNormalization", "Div", "Mul", "Neg"}
 SHIFTING = {"Add", "BatchNormalization", "Sub"}
+# A dense layer has at most so many weights, a quarter of a gigabyte, and what it replaces is run once for each of its
+# inputs: so many multiply-adds take about a minute.
+MOST_WEIGHTS = 2**26
+MOST_WORK = 2**38
 NO_EFFECT = {"Dropout", "Identity"}
 
 Cost = tuple[int, int]  # multiply-adds of a row, and then nodes
@@ -43,6 +48,10 @@ class Part:
     @property
     def operations(self) -> tuple[str, ...]:
         return tuple(self.view.nodes[number].op_type for number in self.nodes)
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(multiply_adds(self.view, self.view.nodes[number]) for number in self.nodes)
 
     def run(self) -> Subgraph:
         return subgraph(self.view, [self.view.nodes[number] for number in self.nodes], self.source, [*self.outputs])
@@ -168,11 +177,14 @@ def narrow(values: Float64) -> Float64:
 # One dense layer
 
 
-def dense(part: Part) -> Choice:
+def dense(part: Part) -> Choice | None:
     view = part.view
+    weights = view.size(part.source) * sum(map(view.size, part.outputs))
+    if weights > MOST_WEIGHTS or view.size(part.source) * part.multiply_adds > MOST_WORK:
+        return None
     nodes = 1 + (len(view.shapes[part.source]) != 1) + (len(part.outputs) > 1)
     nodes += sum(len(view.shapes[name]) != 1 for name in part.outputs)
-    return Choice("dense", (view.size(part.source) * sum(map(view.size, part.outputs)), nodes), _dense)
+    return Choice("dense", (weights, nodes), _dense)
 
 
 def _dense(part: Part) -> Form:

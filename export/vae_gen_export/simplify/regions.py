@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from vae_gen_export.simplify.evaluation import Float64, Subgraph
+from vae_gen_export.simplify.rows import keeps_rows
 from vae_gen_export.simplify.view import View, attributes
 
 # Affine in their first input when all others are constants, or absent.
@@ -35,17 +36,17 @@ class Region:
 
     @cached_property
     def probe(self) -> dict[str, Float64]:
-        """What some random rows of the source become: each tensor's values, [PROBES, ...].
+        """What some random rows of the source become: each tensor's values, [rows, ...].
 
         Raises ValueError, or what the evaluator raises, where the nodes do not work on each row by itself.
         """
-        rows = np.random.default_rng(0).standard_normal((PROBES, *self.view.shapes[self.source]))
+        rows = np.random.default_rng(0).standard_normal((self.view.batch or PROBES, *self.view.shapes[self.source]))
         nodes = [self.view.nodes[number] for number in self.nodes]
         names = [name for node in nodes for name in node.output if name]
         together = subgraph(self.view, nodes, self.source, names)(rows)
-        alone = subgraph(self.view, nodes, self.source, names)(rows[1:2])
+        alone = subgraph(self.view, nodes, self.source, names)(rows[-1:])
         for name, both, one in zip(names, together, alone, strict=True):
-            if both.shape[1:] != self.view.shapes[name] or not np.allclose(both[1:2], one, rtol=1e-9, atol=1e-12):
+            if both.shape[1:] != self.view.shapes[name] or not np.allclose(both[-1:], one, rtol=1e-9, atol=1e-12):
                 raise ValueError(f"{name} mixes rows of the batch")
         return {self.source: rows, **dict(zip(names, together, strict=True))}
 
@@ -69,8 +70,7 @@ def _largest(view: View) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for number, node in enumerate(view.nodes):
         sources = {source_of[node.input[position]] for position in view.variable_inputs(node)}
-        affine = len(sources) == 1 and _is_affine(view, node)
-        affine = affine and {*sources, *filter(None, node.output)} <= view.shapes.keys()
+        affine = len(sources) == 1 and sources <= view.shapes.keys() and _is_affine(view, node)
         if affine:
             (source,) = sources
             found.setdefault(source, []).append(number)
@@ -89,11 +89,12 @@ def _is_affine(view: View, node: onnx.NodeProto) -> bool:
         return False
     if node.op_type == "Pad" and len(node.input) > 2 and view.constant_input(node, 2) is None and node.input[2]:
         return False
-    return (
+    affine = (
         (node.op_type in AFFINE_IN_FIRST and variable == [0])
         or (node.op_type in AFFINE_IN_ONE and len(variable) == 1)
         or node.op_type in AFFINE_IN_ALL
     )
+    return affine and keeps_rows(view, node)
 
 
 def _parts(whole: Region) -> Iterator[Region]:

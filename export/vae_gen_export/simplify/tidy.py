@@ -15,7 +15,11 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Functions of the model itself are inlined. Initialisers are no inputs that could be overridden.
     """
-    graph = onnx_ir.from_proto(model)
+    renamed = onnx.ModelProto()
+    renamed.CopyFrom(model)
+    for named in (*renamed.opset_import, *renamed.graph.node):
+        named.domain = "" if named.domain == "ai.onnx" else named.domain
+    graph = onnx_ir.from_proto(renamed)
     graph.ir_version = max(graph.ir_version, 4)  # before, initialisers had to be inputs
     Sequential(
         common.InlinePass(),
@@ -30,4 +34,14 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
         common.CommonSubexpressionEliminationPass(size_limit=NO_LIMIT),
         common.RemoveUnusedNodesPass(),
     )(graph)
-    return onnx_ir.to_proto(graph)
+    tidied = onnx_ir.to_proto(graph)
+    _give_back_names(tidied.graph, [value.name for value in model.graph.output])
+    return tidied
+
+
+def _give_back_names(graph: onnx.GraphProto, names: list[str]) -> None:
+    """Outputs that are the same have become one: make each of its own name again."""
+    for value, name in zip(graph.output, names, strict=True):
+        if value.name != name:
+            graph.node.append(onnx.helper.make_node("Identity", [value.name], [name]))
+            value.name = name

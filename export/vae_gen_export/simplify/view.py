@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 class View:
     """A graph with its constants, its shapes and who uses what; made anew after each change of the graph.
 
-    A shape is known where all sizes but the first, which is taken for the batch, are.
+    A shape is known where all sizes but the first, which is taken for the batch, are, and none is 0.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -42,7 +42,11 @@ class View:
         for value in (*graph.input, *graph.value_info, *graph.output):
             kind = value.type.tensor_type
             dims = kind.shape.dim
-            if kind.elem_type == onnx.TensorProto.FLOAT and dims and all(dim.HasField("dim_value") for dim in dims[1:]):
+            if (
+                kind.elem_type == onnx.TensorProto.FLOAT
+                and len(dims) > 1
+                and all(dim.dim_value > 0 for dim in dims[1:])
+            ):
                 shapes[value.name] = tuple(dim.dim_value for dim in dims[1:])
         return shapes
 

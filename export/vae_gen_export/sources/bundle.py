@@ -54,14 +54,16 @@ def open_source(name: Path) -> Source:
 
 def open_bundle(path: Path) -> Bundle:
     """The bundle in the directory `path`, or the decoder in the file `path`. Raises BundleError."""
+    if path.is_file() and "bundle_id" not in Graph(path, threads=1).metadata:
+        raise BundleError(
+            f"{path} was not made by vae-gen export; it makes images as it is: vae-gen sample --model {path}"
+        )
     model = load(path)
     model.check()
     about = model.description
     paths = {file: path / file for file in (ENCODER, DECODER)} if path.is_dir() else {DECODER: path}
-    if not about.bundle_id or about.layout != "NCHW" or not all(_is_plain(onnx.load(each)) for each in paths.values()):
-        raise BundleError(
-            f"{path} is a variant already, or was not made by vae-gen; give the run or the bundle that it was made from"
-        )
+    if about.layout != "NCHW" or not all(_is_plain(onnx.load(each)) for each in paths.values()):
+        raise BundleError(f"{path} is a variant already; give the run or the bundle that it was made from")
     return Bundle(
         paths=paths,
         latent_dim=about.latent_dim,

@@ -28,8 +28,8 @@ COMMANDS = {
     "info": "vae_gen.cli.info:info",
     "bench": "vae_gen.cli.bench:bench",
     "train": "vae_gen_train.cli:train",
-    "export": "vae_gen_export.cli:export",
-    "simplify": "vae_gen_export.simplify.cli:simplify",
+    "export": "vae_gen_export.cli.export:export",
+    "simplify": "vae_gen_export.cli.simplify:simplify",
 }
 
 

@@ -41,13 +41,13 @@ def encode(
     vae-gen encode out/ --out z.npy
     """
     from vae_gen.latent_files import check_suffix, to_csv, write_latents
-    from vae_gen.model import load
+    from vae_gen.model import load_bundle
     from vae_gen.pictures import load_pictures
 
     if out is not None:
         check_suffix(out)
         options.check_not_an_input(out, pictures)
-    network = load(model, threads)
+    network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
     mean, log_var = network.encode(loaded.images)
     if out is not None:

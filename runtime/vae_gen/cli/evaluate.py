@@ -73,9 +73,9 @@ def evaluate(
     from vae_gen.evaluation import STEPS
     from vae_gen.evaluation import evaluate as measure
     from vae_gen.latents import fresh_seed
-    from vae_gen.model import load
+    from vae_gen.model import load_bundle
 
-    network = load(model, threads)
+    network = load_bundle(model, threads)
     chosen = fresh_seed() if seed is None else seed
     if seed is None:
         options.say(f"seed {chosen}", quiet)

@@ -46,14 +46,14 @@ def reconstruct(
     from vae_gen.files import make_folder, whole_file
     from vae_gen.images import enlarge, pairs_sheet, to_uint8, viewing_factor
     from vae_gen.metrics import sum_of_squared_errors
-    from vae_gen.model import load
+    from vae_gen.model import load_bundle
     from vae_gen.pictures import load_pictures
     from vae_gen.png import encode_png
 
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out} does not end in .png; the sheet is a PNG file")
     options.check_not_an_input(out, pictures)
-    network = load(model, threads)
+    network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
     mean, _ = network.encode(loaded.images)
     outputs = network.decode(mean)

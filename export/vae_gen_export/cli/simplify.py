@@ -43,8 +43,14 @@ def simplify(source: Path, target: Path, overwrite: bool, as_json: bool, quiet: 
     if target.exists() and not overwrite:
         raise OutputError(f"{target} is there already; choose another name, or give --overwrite")
     before, bytes_before = _read(source), source.stat().st_size
-    after, what = simplified(before)
-    onnx.checker.check_model(after)
+    try:
+        after, what = simplified(before)
+        onnx.checker.check_model(after)
+    except Exception as error:  # a graph may hold anything
+        kind, text = type(error).__name__, next(iter(str(error).splitlines()), "")
+        raise BundleError(
+            f"{source} cannot be simplified: {kind}: {text}; nothing was written. Please report this, with the file"
+        ) from error
     difference = largest_difference(before, after)
     if not difference <= TOLERANCE:
         raise BundleError(
