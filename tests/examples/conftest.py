@@ -49,13 +49,14 @@ class Case:
 @pytest.fixture(scope="session")
 def alpha(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx = pytest.importorskip("onnx", reason="a model with an alpha channel is made with onnx, which is not installed")
-    from tests.models.generate import decoder
+    from tests.models.generate import decoder, metadata
 
     bundle = tmp_path_factory.mktemp("bundles") / ALPHA
     bundle.mkdir()
-    onnx.save(decoder(shape=(4, 5, 3)), bundle / DECODER)
+    about = {"name": ALPHA, "image_shape": [4, 5, 3]}
+    onnx.save(decoder(shape=(4, 5, 3), texts=metadata(**about, color_mode="RGBA")), bundle / DECODER)
     manifest = json.loads((MODELS / "tiny" / MANIFEST).read_text())
-    manifest["description"] |= {"name": ALPHA, "image_shape": [4, 5, 3]}
+    manifest["description"] |= about
     (bundle / MANIFEST).write_text(json.dumps(manifest))
     return bundle
 
