@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from vae_gen.graph import Graph
-from vae_gen_export.publish import export
+from vae_gen_export.publish import publish
+from vae_gen_export.sources.training_run import open_run
 
 SECONDS = 1.0  # a round of one graph
 
@@ -40,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, fold in (("as traced", False), ("folded", True)):
             bundle = Path(folder) / name
-            manifest = export(arguments.run, bundle, fold=fold)
+            manifest = publish(open_run(arguments.run), bundle, fold=fold)
             path = bundle / "decoder.onnx"
             graphs[name] = Graph(path, arguments.threads, rows_per_run=arguments.batch)
             sizes[name] = path.stat().st_size

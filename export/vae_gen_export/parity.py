@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 from vae_gen.errors import BundleError
 from vae_gen.graph import Graph
-from vae_gen.images import to_uint8
-from vae_gen.latents import draw
 from vae_gen.manifest import DECODER, ENCODER
 from vae_gen.model import load
 
@@ -72,11 +70,3 @@ def _check(name: str, found: Difference, allowed: Tolerance, batch: int, referen
                 f"{name} differs from {reference} by {error:.3g}{what} at batch size {batch}; at most {most:g} is "
                 "allowed. Nothing was published"
             )
-
-
-def check_bytes(floats: Path, integers: Path) -> None:
-    """Raise BundleError unless one decoder makes of latents the very bytes that vae-gen makes of the other's floats."""
-    model = load(floats)
-    z = draw(0, 0, model.rows_per_run, model.latent_dim)
-    if not np.array_equal(to_uint8(model.decode(z)), load(integers).decode_bytes(z)):
-        raise BundleError("the decoder does not round its pixels as vae-gen does. Nothing was published")

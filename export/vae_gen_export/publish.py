@@ -14,29 +14,15 @@ from vae_gen.files import make_folder
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 
 from vae_gen_export.opsets import in_oldest_opset
-from vae_gen_export.parity import BATCH_SIZES, check_bytes, measure_parity
+from vae_gen_export.parity import BATCH_SIZES, measure_parity
 from vae_gen_export.plain import opset_of
 from vae_gen_export.simplify import Simplification, simplify
 from vae_gen_export.sources import Source
-from vae_gen_export.sources.training_run import open_run
 from vae_gen_export.stamp import IR_VERSION, bundle_id, stamp
 from vae_gen_export.variants import AS_IS, Variant
 from vae_gen_export.variants.int8 import compare
 
 BUNDLE_FILES = {ENCODER, DECODER, MANIFEST}
-
-
-def export(
-    run: Path,
-    out: Path,
-    name: str | None = None,
-    licence: str | None = None,
-    fold: bool = True,
-    overwrite: bool = False,
-    variant: Variant = AS_IS,
-) -> Manifest:
-    """`publish` the newest checkpoint of the training run `run`. Raises DataError too."""
-    return publish(open_run(run), out, name, licence, fold, overwrite, variant)
 
 
 def is_decoder_alone(out: Path) -> bool:
@@ -63,13 +49,14 @@ def publish(
     """
     check_free(out, overwrite)
     files = [DECODER] if is_decoder_alone(out) else [ENCODER, DECODER]
-    graphs = {file: source.graph(file) for file in files}
+    made: dict[str, onnx.ModelProto] = {}
     simplified: dict[str, Simplification] = {}
-    if fold:
-        for file, graph in graphs.items():
-            graphs[file], simplified[file] = simplify(graph)
+    for file in files:
+        graph = variant.extend(file, source.graph(file))
+        if fold:
+            graph, simplified[file] = simplify(graph)
+        made[file] = in_oldest_opset(variant.convert(file, graph))
 
-    made = {file: in_oldest_opset(variant.apply(file, graph)) for file, graph in graphs.items()}
     plain = Description(
         name=name or (out.stem if is_decoder_alone(out) else out.resolve().name),
         bundle_id=bundle_id(*made.values()),
@@ -103,14 +90,10 @@ def publish(
                 "ir_version": IR_VERSION,
                 "packages": {each: metadata.version(each) for each in ("vae-gen", "torch", "onnx", "onnxruntime")},
             }
-            aside = Path(temporary) / "aside.onnx"
-            if variant.uint8:
-                floats = dataclasses.replace(variant, uint8=False)
-                _save(floats.apply(DECODER, graphs[DECODER]), floats.describe(plain), aside)
-                check_bytes(aside, paths[DECODER])
             if variant.quantize:
-                _save(graphs[DECODER], plain, aside)
-                about["speed"] = compare(aside, paths[DECODER]).as_json()
+                float32 = Path(temporary) / "float32.onnx"
+                _save(simplify(source.graph(DECODER))[0], plain, float32)
+                about["speed"] = compare(float32, paths[DECODER]).as_json()
             manifest = dataclasses.replace(manifest, export=about)
             manifest.write(bundle)
             check_free(out, overwrite)  # again: making it took a while

@@ -17,8 +17,9 @@ from vae_gen.cli import main
 from vae_gen.datasets import load_idx_directory
 from vae_gen.errors import BundleError, DataError, OutputError
 from vae_gen.manifest import Description, Manifest
-from vae_gen_export.publish import export
+from vae_gen_export.publish import publish
 from vae_gen_export.sources import networks, training_run
+from vae_gen_export.sources.training_run import open_run
 from vae_gen_export.variants import EXACT
 from vae_gen_train import trainer
 from vae_gen_train.checkpoint import Checkpoint
@@ -41,7 +42,7 @@ def run(request: pytest.FixtureRequest, small_data: Path, tmp_path_factory: pyte
 @pytest.fixture(scope="module")
 def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundles") / "mine"
-    export(run, out, licence="MIT")
+    publish(open_run(run), out, licence="MIT")
     return out
 
 
@@ -143,7 +144,7 @@ def test_the_same_checkpoint_gives_the_same_bytes_in_another_process(run: Path, 
 
 
 def test_no_fold_keeps_the_graphs_as_they_were(run: Path, bundle: Path, tmp_path: Path) -> None:
-    manifest = export(run, tmp_path / "plain", fold=False)
+    manifest = publish(open_run(run), tmp_path / "plain", fold=False)
     decoder = onnx.load(tmp_path / "plain/decoder.onnx")
     assert [node.op_type for node in decoder.graph.node if node.op_type.startswith("Conv")] == [
         "ConvTranspose",
@@ -167,28 +168,28 @@ def test_a_network_that_differs_is_not_published(run: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(networks, "trace", trace_another)
     with pytest.raises(BundleError, match=r"image differs from PyTorch by .* at batch size 1; at most 1e-05"):
-        export(run, tmp_path / "out")
+        publish(open_run(run), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bundle_is_replaced_only_when_asked_and_only_if_it_is_one(bundle: Path, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    export(run, out)  # an empty directory is free
+    publish(open_run(run), out)  # an empty directory is free
     before = (out / "manifest.json").read_bytes()
     with pytest.raises(OutputError, match=r"out already holds something; .*--overwrite"):
-        export(run, out, name="other")
+        publish(open_run(run), out, name="other")
     assert (out / "manifest.json").read_bytes() == before
-    export(run, out, name="other", overwrite=True)
+    publish(open_run(run), out, name="other", overwrite=True)
     assert Manifest.read(out).description.name == "other"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     (out / "thesis.txt").write_text("precious")
     with pytest.raises(OutputError, match=r"files that are no part of a bundle: thesis\.txt"):
-        export(run, out, overwrite=True)
+        publish(open_run(run), out, overwrite=True)
     assert (out / "thesis.txt").read_text() == "precious"
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is a file"):
-        export(run, tmp_path / "file")
+        publish(open_run(run), tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_a_failure_brings_the_old_bundle_back(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, raised: type[BaseException]
 ) -> None:
     out = tmp_path / "out"
-    export(run, out)
+    publish(open_run(run), out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     rename = Path.rename
 
@@ -210,7 +211,7 @@ def test_a_failure_brings_the_old_bundle_back(
 
     monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
     with pytest.raises(raised, match=r"cannot write .*out: No space left" if raised is OutputError else None):
-        export(run, out, name="other", overwrite=True)
+        publish(open_run(run), out, name="other", overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -246,7 +247,7 @@ def test_export_tells_onnxruntime_not_to_report_usage() -> None:
 
 def test_a_checkpoint_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is no training run: it has no checkpoint\.safetensors"):
-        export(tmp_path, tmp_path / "out")
+        publish(open_run(tmp_path), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

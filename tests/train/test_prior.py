@@ -14,7 +14,8 @@ from torch import nn
 from vae_gen.cli import main
 from vae_gen.datasets import DataSet, load_idx_directory
 from vae_gen.errors import StoppedError, UsageError, VaeGenError
-from vae_gen_export.publish import export
+from vae_gen_export.publish import publish
+from vae_gen_export.sources.training_run import open_run
 from vae_gen_train import prior, trainer
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
@@ -211,7 +212,7 @@ def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path
     assert [record["discriminator"] is None for record in fitted] == [True, True, False, False, False]
     assert [record["step"] for record in records if record["split"] == "test"] == [6, 16]
 
-    export(tmp_path / "run", tmp_path / "bundle")
+    publish(open_run(tmp_path / "run"), tmp_path / "bundle")
     network = Checkpoint.open(tmp_path / "run").load_network().eval()
     model = vae_gen.load(tmp_path / "bundle")
     z = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)

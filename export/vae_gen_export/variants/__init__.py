@@ -85,14 +85,16 @@ class Variant:
         rows_per_run = 1 if self.quantize else None
         return dataclasses.replace(plain, layout=layout, value_range=value_range, rows_per_run=rows_per_run)
 
-    def apply(self, file: str, graph: onnx.ModelProto) -> onnx.ModelProto:
-        """`graph`, which is to become `file`, in this form."""
+    def extend(self, file: str, graph: onnx.ModelProto) -> onnx.ModelProto:
+        """`graph`, which is to become `file`, with what it is to do besides; it can be simplified with that."""
+        return with_byte_pixels(graph) if self.uint8 and file == DECODER else graph
+
+    def convert(self, file: str, graph: onnx.ModelProto) -> onnx.ModelProto:
+        """`graph`, extended and simplified, in the form that the file is to have."""
         if self.batch:  # before weights are cast: it may pad kernels
             graph = with_fixed_batch(graph, self.batch)
         if self.quantize and file == DECODER:
             graph = quantised(graph)
-        if self.uint8 and file == DECODER:
-            graph = with_byte_pixels(graph)
         if self.precision == "fp16":
             graph = with_half_weights(graph)
         return graph

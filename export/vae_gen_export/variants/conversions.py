@@ -32,7 +32,11 @@ def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_byte_pixels(decoder: onnx.ModelProto) -> onnx.ModelProto:
-    """A decoder's `image` [batch, C, H, W] in [0, 1] as uint8 [batch, H, W, C], as images.to_uint8 rounds."""
+    """A decoder's `image` [batch, C, H, W] in [0, 1] as uint8 [batch, H, W, C], rounded half up.
+
+    What is affine in it comes first, so that it can become part of a linear layer before it; values are clipped after
+    that, once, and not at all behind a sigmoid.
+    """
     made = _copy(decoder)
     graph = made.graph
     (image,) = graph.output
@@ -41,27 +45,45 @@ def with_byte_pixels(decoder: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         for names in (node.input, node.output):
             names[:] = [unit if name == image.name else name for name in names]
-    constants = {"black": 0.0, "white": 1.0, "levels": 255.0, "half_a_level": 0.5}
-    names = {key: f"{image.name}_{key}" for key in constants}
-    graph.initializer.extend(
-        numpy_helper.from_array(np.array(value, np.float32), names[key]) for key, value in constants.items()
-    )
-    steps: list[tuple[str, list[str], dict[str, Any]]] = [
-        ("Clip", [names["black"], names["white"]], {}),
-        ("Mul", [names["levels"]], {}),
-        ("Add", [names["half_a_level"]], {}),
-        ("Floor", [], {}),
+    last = _maker_of_values(graph, unit)
+    if last is not None and _clips_to_unit(graph, last):
+        last.CopyFrom(helper.make_node("Identity", last.input[:1], last.output))
+    steps: list[tuple[str, list[float], dict[str, Any]]] = [
+        ("Mul", [255], {}),
+        ("Add", [0.5], {}),
         ("Transpose", [], {"perm": [0, 2, 3, 1]}),
+        *([] if last is not None and last.op_type == "Sigmoid" else [("Clip", [0.5, 255.5], {})]),
+        ("Floor", [], {}),  # because not every engine cuts off what a cast to integers leaves
         ("Cast", [], {"to": TensorProto.UINT8}),
     ]
     source = unit
-    for number, (operation, others, attributes) in enumerate(steps):
+    for number, (operation, constants, attributes) in enumerate(steps):
         target = image.name if number == len(steps) - 1 else f"{image.name}_{operation.lower()}"
-        graph.node.append(helper.make_node(operation, [source, *others], [target], **attributes))
+        inputs = [source, *(f"{target}_by_{value:g}" for value in constants)]
+        graph.initializer.extend(
+            numpy_helper.from_array(np.array(value, np.float32), name)
+            for name, value in zip(inputs[1:], constants, strict=True)
+        )
+        graph.node.append(helper.make_node(operation, inputs, [target], **attributes))
         source = target
     sizes = [dim.dim_param or dim.dim_value for dim in (batch, height, width, channels)]
     image.CopyFrom(helper.make_tensor_value_info(image.name, TensorProto.UINT8, sizes))
     return made
+
+
+def _maker_of_values(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
+    """The node whose values the tensor `name` holds, perhaps in another shape or order; None for an input's."""
+    producers = {output: node for node in graph.node for output in node.output}
+    node = producers.get(name)
+    while node is not None and node.op_type in ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"):
+        node = producers.get(node.input[0])
+    return node
+
+
+def _clips_to_unit(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    limits = [constants.get(name, np.array(np.nan)).item() for name in node.input[1:]]
+    return node.op_type == "Clip" and limits == [0, 1]
 
 
 def with_fixed_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
