@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +61,8 @@ def make_part(
         )
     store = open_store(out)
 
-    def drawn(indices: Indices) -> Latents:
-        return draw_each(run.seed, indices, model.latent_dim, run.temperature)
-
-    batches = decode_each(model, drawn, part.indices, batch_size, threads)
-    latents = part.latents_name if run.latents else None
+    latents_of = partial(draw_each, run, model.latent_dim)
+    batches = decode_each(model, latents_of, part.indices, batch_size, threads)
     # A new folder that appears at once must say whose it is; other runs have said so before.
     at_once = not run.file and run.appears_at_once(store.is_new())
     claim = (run.claim_name, to_json(run.about)) if at_once else None
@@ -74,9 +71,7 @@ def make_part(
         if run.file:
             write_json(store, run.manifest_name, run.manifest([record]))
 
-    record = write_part(
-        store, part, run.format, run.image_shape, run.provenance, batches, latents, progress, claim, announce
-    )
+    record = write_part(store, run, part, batches, progress, claim, announce)
     if not run.file:
         write_json(store, part.record_name, record)
     return record
@@ -92,7 +87,7 @@ def open_model(model: str, reading: Reading = AS_STATED) -> Model:
     return Model(find(model), 1, reading)
 
 
-def plan(model: str, seed: int, indices: Indices, *, reading: Reading = AS_STATED, **options: Any) -> Run:
+def plan(model: str, seed: int | None, indices: Indices, *, reading: Reading = AS_STATED, **options: Any) -> Run:
     """A run of that model, whose decoder is read like that; `options` are further fields of Run.
 
     Raises BundleError if there is no such model, UsageError if a value is out of range.
@@ -102,10 +97,11 @@ def plan(model: str, seed: int, indices: Indices, *, reading: Reading = AS_STATE
     return Run(model, *identity, seed=seed, indices=indices, reading=reading, **options)
 
 
-def draw_each(seed: int, indices: Indices, latent_dim: int, temperature: float = 1.0) -> Latents:
-    """The latents of these images of a seed, times `temperature`: float32 [n, latent_dim]."""
-    pieces = [draw(seed, each.start, len(each), latent_dim) for each in indices.ranges]
-    return np.concatenate(pieces) * np.float32(temperature)
+def draw_each(run: Run, latent_dim: int, indices: Indices) -> Latents:
+    """The latents of these images of a run that has a seed, times its temperature: float32 [n, latent_dim]."""
+    assert run.seed is not None
+    pieces = [draw(run.seed, each.start, len(each), latent_dim) for each in indices.ranges]
+    return np.concatenate(pieces) * np.float32(run.temperature)
 
 
 def decode_each(
@@ -160,26 +156,24 @@ def _ahead(make: Callable[[Indices], Batch], pieces: Iterator[Indices], threads:
 
 def write_part(
     store: Store,
+    run: Run,
     part: Part,
-    format: str,
-    image_shape: ImageShape,
-    provenance: Provenance | None,
     batches: Iterable[Batch],
-    latents_name: str | None = None,
     progress: Progress | None = None,
     claim: tuple[str, bytes] | None = None,
     announce: Callable[[Record], None] = lambda record: None,
 ) -> Record:
-    """Write the images of one part, and their latents if there is a name for them; returns the part's record.
+    """Write the images of one part of a run, and their latents if it has them; returns the part's record.
 
     `claim` is the name and content of a file that a folder of pictures has from its beginning; `announce` is called
     with the record when all is written and nothing has its name yet.
     Raises OutputError if they cannot be written; nothing is left of the part then.
     """
     pixels, values = hashlib.sha256(), hashlib.sha256()
+    latents_name = part.latents_name if run.latents else None
     with ExitStack() as stack:
         # The last to be opened is the first to get its name: where the images are, the latents are.
-        images_file = stack.enter_context(_open_part(store, part, format, image_shape, provenance, claim))
+        images_file = stack.enter_context(_open_part(store, run, part, claim))
         z_file = stack.enter_context(store.create(latents_name)) if latents_name else None
         for number, (indices, z, images) in enumerate(batches):
             if z_file:
@@ -195,9 +189,9 @@ def write_part(
             if progress:
                 progress(indices.count)
         hashes = {"pixels_sha256": pixels.hexdigest()}
-        if latents_name:
+        if run.latents:
             hashes["latents_sha256"] = values.hexdigest()
-        record = expected_record(part, latents_name is not None) | hashes
+        record = expected_record(part, run.latents) | hashes
         announce(record)
     return record
 
@@ -214,24 +208,17 @@ def expected_record(part: Part, latents: bool) -> Record:
 
 
 @contextmanager
-def _open_part(
-    store: Store,
-    part: Part,
-    format: str,
-    image_shape: ImageShape,
-    provenance: Provenance | None,
-    claim: tuple[str, bytes] | None,
-) -> Iterator[Container]:
-    if format == "png":
+def _open_part(store: Store, run: Run, part: Part, claim: tuple[str, bytes] | None) -> Iterator[Container]:
+    if run.format == "png":
         with store.create_folder(part.name, part.stem) as folder:
             if claim:
                 folder.write(*claim)
-            yield PngFolder(folder, image_shape, provenance)
+            yield PngFolder(folder, run.image_shape, run.provenance)
         return
     from vae_gen.containers import open_container  # its formats take as long to import as a hundred images to make
 
     with store.create(part.name) as file:
-        container = open_container(format, file, part.indices.count, image_shape, provenance)
+        container = open_container(run.format, file, part.indices.count, run.image_shape, run.provenance)
         yield container
         container.close()
 

@@ -24,7 +24,10 @@ from vae_gen.stores import Store, open_store
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-THREADS_PER_WORKER = 2  # one that encodes keeps up with one or two that decode
+# Where images are encoded, threads of one process wait for each other (Python runs one at a time): two processes of one
+# thread make PNG and tar a fifth faster than one of two. Arrays are written as they are decoded, and gain nothing.
+THREADS_PER_WORKER = {"npy": 2, "idx": 2}
+ENCODING_THREADS_PER_WORKER = 1
 IMAGES_WORTH_PROCESSES = 100_000  # below, they take longer to start than they gain
 EXECUTOR_QUEUE = 1000  # parts handed to an executor whose number of workers is not known
 
@@ -46,10 +49,11 @@ class Crew:
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
 
-    def workers_and_threads(self, images: int, parts: int) -> tuple[int, int]:
+    def workers_and_threads(self, format: str, images: int, parts: int) -> tuple[int, int]:
         """How many processes make so many images in so many parts, with how many threads each."""
         cpus = usable_cpus()
-        wanted = cpus // (self.threads or THREADS_PER_WORKER) if images >= IMAGES_WORTH_PROCESSES else 1
+        threads = self.threads or THREADS_PER_WORKER.get(format, ENCODING_THREADS_PER_WORKER)
+        wanted = cpus // threads if images >= IMAGES_WORTH_PROCESSES else 1
         workers = max(1, min(self.workers or wanted, cpus, parts))
         return workers, max(1, min(self.threads or cpus, cpus // workers))
 
@@ -88,7 +92,7 @@ def _make_run(
     records = ledger.done()
     done = sum(record["images"] for record in records.values())
     progress(done)
-    crew_size = crew.workers_and_threads(run.images - done, len(run.parts) - len(records))
+    crew_size = crew.workers_and_threads(run.format, run.images - done, len(run.parts) - len(records))
     missing = (part for part in run.parts if part.number not in records)
     try:
         for part, record in _make_parts(run, out, crew, *crew_size, missing, progress):
@@ -169,6 +173,6 @@ def _write_grid(store: Store, run: Run) -> None:
     rows, columns = run.grid or (1, 1)
     model = open_model(run.model, run.reading)
     first = run.indices.slice(0, rows * columns)
-    images = model.decode_bytes(draw_each(run.seed, first, model.latent_dim, run.temperature))
+    images = model.decode_bytes(draw_each(run, model.latent_dim, first))
     with store.create(run.grid_name) as file:
         file.write(encode_png(grid(images, min(columns, first.count))))

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from vae_gen.cpus import usable_cpus
@@ -57,7 +58,7 @@ def _decode(run: Run, crew: Crew) -> tuple[float, int]:
     begin = time.perf_counter()
     for _ in decode_each(
         network,
-        lambda indices: draw_each(run.seed, indices, network.latent_dim),
+        partial(draw_each, run, network.latent_dim),
         run.indices,
         crew.batch_size,
         min(crew.threads or usable_cpus(), usable_cpus()),

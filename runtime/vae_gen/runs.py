@@ -43,14 +43,17 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Run:
-    """Some images of one seed and one model, in one format. Raises UsageError if a value is out of range."""
+    """Some images of one model, of one seed or of given latents, in one format.
+
+    Raises UsageError if a value is out of range.
+    """
 
     model: str  # how to find it: a shipped model's name, or a path
     model_name: str
     decoder_sha256: str
     image_shape: tuple[int, int, int]  # channels, height, width
     read_as: Reading  # how its output is read, all of it said
-    seed: int
+    seed: int | None  # None: of given latents
     indices: Indices
     reading: Reading = AS_STATED  # what of that was asked for
     temperature: float = 1.0
@@ -65,7 +68,7 @@ class Run:
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed <= MAX_SEED:
+        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
             raise UsageError(f"seed is {self.seed}; it must be between 0 and 2**64 - 1")
         if self.part_size is not None and self.part_size < 1:
             raise UsageError(f"shard-size is {self.part_size}; it must be at least 1")
@@ -144,10 +147,17 @@ class Run:
         """What every image says of itself, beside its index."""
         if not self.metadata:
             return None
-        drawn: dict[str, str | int | float] = {"Seed": self.seed}
+        latin = self.model_name.encode("latin-1", "replace").decode("latin-1")  # as PNG's text chunks have it
+        name = "".join(letter if letter.isprintable() else "?" for letter in latin)
+        about: dict[str, str | int | float] = {
+            "Software": f"vae-gen {__version__}",
+            "Model": f"{name} {self.decoder_sha256[:16]}",
+        }
+        if self.seed is not None:
+            about["Seed"] = self.seed
         if self.temperature != 1:
-            drawn["Temperature"] = self.temperature
-        return {**provenance(self.model_name, self.decoder_sha256), **drawn}
+            about["Temperature"] = self.temperature
+        return about
 
     @property
     def about(self) -> dict[str, Any]:
@@ -180,7 +190,8 @@ class Run:
     def command(self) -> str:
         """What to type to get the same images; --out is left to whoever does."""
         first = self.indices.ranges[0]
-        words = ["vae-gen", "sample", "--model", self.model, *self.reading.as_options, "--seed", self.seed]
+        words: list[object] = ["vae-gen", "sample", "--model", self.model, *self.reading.as_options]
+        words += ["--seed", self.seed]
         if len(self.indices.ranges) > 1:
             words += ["--indices", self.indices]
         else:
@@ -194,13 +205,6 @@ class Run:
         words += ["--latents"] if self.latents else []
         words += ["--grid", self.about["grid"]] if self.grid else []
         return shlex.join(map(str, words))
-
-
-def provenance(model_name: str, decoder_sha256: str) -> Provenance:
-    """What an image says of the program and the model that made it, in what PNG's text chunks can hold."""
-    latin = model_name.encode("latin-1", "replace").decode("latin-1")
-    name = "".join(letter if letter.isprintable() else "?" for letter in latin)
-    return {"Software": f"vae-gen {__version__}", "Model": f"{name} {decoder_sha256[:16]}"}
 
 
 def to_json(values: Mapping[str, Any]) -> bytes:

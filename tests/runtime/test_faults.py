@@ -158,11 +158,11 @@ def test_what_was_complete_is_not_made_again(
     made: list[int] = []
     write_part = generate.write_part
 
-    def fail_at_the_fourth(store, part, *arguments):  # type: ignore[no-untyped-def]
+    def fail_at_the_fourth(store, run, part, *arguments):  # type: ignore[no-untyped-def]
         if part.number == 3 and len(made) == 3:
             raise BundleError("the decoder broke")
         made.append(part.number)
-        return write_part(store, part, *arguments)
+        return write_part(store, run, part, *arguments)
 
     monkeypatch.setattr(generate, "write_part", fail_at_the_fourth)
     sample(*what, "--out", "out", status=1)

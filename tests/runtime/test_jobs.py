@@ -80,8 +80,10 @@ def test_progress_of_processes_is_told() -> None:
 def test_workers_times_threads_never_exceed_the_processors(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "usable_cpus", lambda: cpus)
 
-    def split(workers: int | None, threads: int | None, images: int, parts: int) -> tuple[int, int]:
-        return Crew(threads, workers).workers_and_threads(images, parts)
+    def split(
+        workers: int | None, threads: int | None, images: int, parts: int, format: str = "npy"
+    ) -> tuple[int, int]:
+        return Crew(threads, workers).workers_and_threads(format, images, parts)
 
     amounts = (None, 1, 2, 3, 5, 16, 64, 1000)
     for threads in amounts:
@@ -94,6 +96,9 @@ def test_workers_times_threads_never_exceed_the_processors(cpus: int, monkeypatc
                 assert each == min(threads or each, cpus // processes)
     assert split(None, None, 1000, 100) == (1, cpus)  # few images are not worth a process
     assert split(None, None, 10**6, 1000) == (max(1, cpus // 2), min(2, cpus))
+    assert split(None, None, 10**6, 1000, "tar") == (cpus, 1)  # encoding threads would wait for each other
+    assert split(None, None, 10**6, 1, "tar") == (1, cpus)
+    assert split(None, 2, 10**6, 1000, "png") == (max(1, cpus // 2), min(2, cpus))
     assert split(None, None, 10**6, 1) == (1, cpus)
     assert split(None, 1, 10**6, 1000) == (cpus, 1)
     assert split(2, None, 1000, 100) == ((2, cpus // 2) if cpus > 1 else (1, 1))

@@ -45,16 +45,15 @@ def decode(
     from vae_gen.indices import Indices
     from vae_gen.latent_files import read_latents
     from vae_gen.ledger import clear, in_the_way
-    from vae_gen.runs import provenance, write_json
+    from vae_gen.runs import write_json
     from vae_gen.stores import open_store
 
     place = destination(out, format)
     network = open_model(model, reading)
     latents = network.check_latents(read_latents(z, sys.stdin))
-    about = provenance(network.name, network.decoder_sha256)
     store = open_store(place.root)
     everything = Indices.of(0, len(latents))
-    run = plan(model, 0, everything, reading=reading, format=place.format, file=place.file)  # its seed is of none
+    run = plan(model, None, everything, reading=reading, format=place.format, file=place.file)
     if overwrite and not place.file:
         clear(store)
     elif not overwrite and in_the_way(store, [place.file] if place.file else []):
@@ -71,8 +70,7 @@ def decode(
                 batch_size,
                 threads or usable_cpus(),
             )
-            record = write_part(store, part, place.format, network.image_shape, about, batches, progress=progress)
-            records.append(record)
+            records.append(write_part(store, run, part, batches, progress))
     words = ["vae-gen", "decode", "--model", model, *reading.as_options, "--z", z, "--format", place.format]
-    write_json(store, run.manifest_name, run.manifest(records) | {"command": shlex.join(words), "seed": None})
+    write_json(store, run.manifest_name, run.manifest(records) | {"command": shlex.join(words)})
     options.say(f"{options.count(len(latents), 'image')} in {options.place(out)}", quiet)
