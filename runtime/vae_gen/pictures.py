@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool =
     parts: list[FloatImages] = []
     for path in _files(paths):
         images = _load_file(path, image_shape)
-        names += [str(path)] if len(images) == 1 else [f"{path}[{number}]" for number in range(len(images))]
+        name = os.fsencode(path).decode("utf-8", "replace")  # a file's name may be no text
+        names += [name] if len(images) == 1 else [f"{name}[{number}]" for number in range(len(images))]
         parts.append(images)
     images = np.concatenate(parts)
     if invert:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from itertools import pairwise
@@ -119,13 +121,20 @@ def test_decode_takes_typed_numbers_files_and_overwrite() -> None:
     assert len(np.load("a.npy")) == 1
 
 
-def test_encode_prints_the_means(capsys: pytest.CaptureFixture[str]) -> None:
+def test_encode_prints_csv_that_decode_reads(capsys: pytest.CaptureFixture[str]) -> None:
     z = draw(0, 0, 3, 3)
     save_pictures(z)
     run("encode", "pictures", "--model", TINY)
-    lines = capsys.readouterr().out.splitlines()
-    mean, _ = reference.encode(expected_pixels(z) / np.float32(255))
-    np.testing.assert_allclose([[float(number) for number in line.split(",")] for line in lines], mean, atol=1e-6)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert list(rows[0]) == ["picture", "mean_0", "mean_1", "mean_2", "log_var_0", "log_var_1", "log_var_2"]
+    assert [row["picture"] for row in rows] == ["pictures/0.png", "pictures/1.png", "pictures/2.png"]
+    mean, log_var = reference.encode(expected_pixels(z) / np.float32(255))
+    for name, expected in (("mean", mean), ("log_var", log_var)):
+        found = [[float(row[f"{name}_{dim}"]) for dim in range(3)] for row in rows]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    run("encode", "pictures", "--model", TINY, "--out", "z.csv")
+    run("decode", "--model", TINY, "--z", "z.csv", "--out", "again.npy")
+    np.testing.assert_array_equal(np.load("again.npy"), expected_pixels(mean))
 
 
 def test_encode_writes_files_and_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,7 +342,7 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["traverse", "--from", "nan"], 2, "nan is not in the range -100<=x<=100"),
         (["traverse", "--fps", "nan"], 2, "nan is not in the range 1<=x<=50"),
         (["decode", "--z", "file"], 1, "file holds no latents"),
-        (["decode", "--z", "1e39" + ",0" * 15], 1, "not finite"),
+        (["decode", "--z", "1e39" + ",0" * 15], 2, "number 1 of 16 is 1e39, which is not finite"),
         (["sample", "--batch-size", "0"], 2, "0 is not in the range 1<=x<=1000000"),
         (["sample", "--surprise"], 2, "No such option"),
         (["sample", "--out", "file"], 1, "file is a file; give the name of a folder"),
@@ -343,11 +352,11 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["traverse", "--dim", "16"], 2, "dim is 16; the model has 16 latents, numbered 0 to 15"),
         (["traverse", "--dim", "-1"], 2, "dim is -1; the model has 16 latents"),
         (["traverse", "--out", "x.bmp"], 2, "x.bmp has no suffix of an animation"),
-        (["traverse", "--z", "1,2"], 1, "shape (1, 2); mnist needs [n, 16]"),
+        (["traverse", "--z", "1,2"], 2, "'1,2' is neither a file nor 16 numbers between commas: there are 2"),
         (["traverse", "--invert"], 2, "--invert is for --picture"),
         (["traverse", "--seed", "1", "--z", "1"], 2, "give one of them"),
         (["traverse", "--frames", "1"], 2, "1 is not in the range 2<=x<=10000"),
-        (["decode", "--z", "1,2,x"], 2, "'1,2,x' is neither a file nor numbers between commas"),
+        (["decode", "--z", "1,2,x"], 2, "nor 16 numbers between commas: number 3 of 3 is 'x'"),
         (["decode"], 2, "Missing option '--z'"),
         (["encode", "file"], 1, "file is empty"),
         (["encode", "folder"], 1, "the folder folder holds no pictures"),

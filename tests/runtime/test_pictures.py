@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def test_a_folder_gives_its_pictures_by_name_and_nothing_else(tmp_path: Path) ->
     loaded = load_pictures([tmp_path], GREY)
     assert [Path(name).name for name in loaded.names] == ["a.jpg", "b.png", "c.bmp"]
     assert np.round(loaded.images[:, 0, 0, 0] * 255).tolist() == [2, 1, 3]
+
+
+def test_a_name_that_is_no_text_is_shown_as_one(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"a\xff.png")
+    Image.new("L", (4, 5)).save(path)
+    assert load_pictures([path], GREY).names == [f"{tmp_path}/a\N{REPLACEMENT CHARACTER}.png"]
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])

@@ -16,7 +16,7 @@ from vae_gen.reading import Reading
 @options.out_option("traverse.gif", "A file that ends in .gif, .webp, .png or .apng; it is replaced.")
 @options.model_option
 @options.reading_options
-@click.option("--z", help="Start from this point: numbers between commas, or a file with one line of them.")
+@click.option("--z", help="Start from this point: numbers between commas, or a file of one point.")
 @click.option("--picture", type=options.PathType(), help="Start from the latents of this picture.")
 @options.invert_option
 @options.seed_option
@@ -79,7 +79,7 @@ def traverse(
     options.check_not_an_input(out, [picture] if picture else [])
     network = load(model, threads, **vars(reading))
     if z is not None:
-        points = network.check_latents(read_latents(z, sys.stdin))
+        points = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
     elif picture is not None:
         points, _ = network.encode(load_pictures([picture], network.image_shape, invert).images)
     else:
