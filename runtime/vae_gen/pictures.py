@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, unpack
@@ -108,6 +108,10 @@ def _load_file(path: Path, image_shape: ImageShape) -> FloatImages:
                 return to_float(fit_picture(picture, image_shape))[None]
     except DataError:
         raise
+    except UnidentifiedImageError as error:  # which names the buffer, not the file
+        raise DataError(
+            f"cannot read {path}: no picture that Pillow knows, no .npy array and no IDX file begins as it does"
+        ) from error
     except Exception as error:  # what a decoder raises on damaged input can be anything
         raise DataError(f"cannot read {path} as a picture, an .npy array or an IDX file: {error}") from error
 

@@ -169,7 +169,7 @@ def floating_point() -> bytes:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"hello", "cannot read"),
+        (b"hello", "broken: no picture that Pillow knows, no .npy array and no IDX file begins as it does$"),
         (png()[:200], "cannot read"),
         (png()[:60] + b"\0" * 40 + png()[100:], "cannot read"),
         (gzip.compress(idx(pixels((3, 5, 4))))[:40], "cannot read"),
