@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from click.shell_completion import ShellComplete
 from PIL import Image
 from vae_gen.cli import COMMANDS, cli, main
 from vae_gen.latents import draw, traversal
@@ -298,7 +299,15 @@ def test_info_says_what_the_bundle_says(capsys: pytest.CaptureFixture[str]) -> N
     assert "latent_dim         3" in capsys.readouterr().out
 
 
-# help and errors
+# completion, help and errors
+
+
+@pytest.mark.parametrize("line", ["sample --model", "info", "bench", "evaluate", "export", "reconstruct x --model"])
+@pytest.mark.parametrize(("typed", "names"), [("", ["mnist", "notebook"]), ("no", ["notebook"]), ("bundles/", [])])
+def test_models_are_completed_by_name_and_else_as_paths(line: str, typed: str, names: list[str]) -> None:
+    completion = ShellComplete(cli, {}, "vae-gen", "_VAE_GEN_COMPLETE")
+    found = [(item.type, item.value) for item in completion.get_completions(line.split(), typed)]
+    assert found == [("file", typed), *(("plain", name) for name in names)]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -328,6 +337,9 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["sample", "--n", "-3"], 2, "n is -3; it must be at least 1"),
         (["sample", "--n", "many"], 2, "'many' is not a valid integer"),
         (["sample", "--seed", "-1"], 2, "seed is -1; it must be between 0 and 2**64 - 1"),
+        (["encode", "s3://bucket/x"], 2, "s3://bucket/x is a URL, and this is a path on this machine"),
+        (["encode", "file", "--out", "gs://bucket/z.csv"], 2, "Invalid value for '--out': gs://bucket/z.csv is a URL"),
+        (["traverse", "--out", "memory://x/a.gif"], 2, "URLs are for --out of sample and decode, and for verify"),
         (["sample", "--start", "-1"], 2, "indices run from 0"),
         (["sample", "--temperature", "nan"], 2, "nan is not in the range 0<=x<=100"),
         (["sample", "--temperature", "1e300"], 2, "is not in the range 0<=x<=100"),

@@ -12,7 +12,7 @@ from vae_gen.reading import UNIT
 
 
 @click.command()
-@click.argument("source", type=options.PathType(), required=False)
+@click.argument("source", type=options.PathType(), required=False, shell_complete=options.MODEL.shell_complete)
 @click.option(
     "--out",
     type=options.PathType(),

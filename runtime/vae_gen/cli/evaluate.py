@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_gen.bundles import DEFAULT
 from vae_gen.cli import options
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ WIDTH = 24  # of the names of figures
 
 
 @click.command()
-@click.argument("model", default=DEFAULT)
+@options.model_argument
 @click.option(
     "--data",
     type=options.PathType(),
