@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import vae_gen
 from click.shell_completion import ShellComplete
 from PIL import Image
 from vae_gen.cli import COMMANDS, cli, main
@@ -221,6 +222,28 @@ def test_traverse_of_all_latents_is_a_grid() -> None:
     for dim, (top, left) in enumerate(((2, 2), (2, 8), (9, 2))):
         expected = expected_pixels(traversal(np.array([0.5, -1, 2]), dim, np.array([-3])))[0]
         np.testing.assert_array_equal(first[:, top : top + 5, left : left + 4], expected)
+
+
+def test_a_caption_above_all_latents_names_each_of_them() -> None:
+    z = [-1.0, 1.0, 0.1, 0.3, -0.2, 0.7, -0.5, -2.5]
+    typed = ",".join(map(str, z))
+    run("traverse", "--model", "notebook", "--z", typed, "--frames", 2, "--scale", 2, "--caption", "--out", "all.png")
+    first, second = frames("all.png")
+    cell, gap, above = 2 * 28, 2 * 2, 10 + 5  # pixels; the text is 10 high
+    top, label = first.shape[1] - 3 * (above + cell + gap) - gap, {}
+    assert top == 15 + 7  # for the value, in text 15 high
+    assert (first[:, :top] != second[:, :top]).any()
+    expected = vae_gen.load("notebook").decode_bytes(traversal(np.array(z), 7, np.array([-3, 3])))
+    for dim in range(8):
+        y, x = top + gap + dim // 3 * (above + cell + gap), gap + dim % 3 * (cell + gap)
+        label[dim] = first[:, y : y + above, x : x + cell]
+        assert label[dim].max() == 128  # the grey of the grid
+        assert 0 < (label[dim] < 64).mean() < 0.1  # its number, in black
+        np.testing.assert_array_equal(second[:, y : y + above, x : x + cell], label[dim])
+        if dim == 7:
+            tile = second[0, y + above : y + above + cell, x : x + cell]
+            np.testing.assert_array_equal(tile, expected[1, 0].repeat(2, 0).repeat(2, 1))
+    assert len({strip.tobytes() for strip in label.values()}) == 8
 
 
 # reconstruct

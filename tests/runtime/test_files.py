@@ -163,6 +163,11 @@ def test_latents_are_not_written_into_other_files() -> None:
         write_latents(Path("z.txt"), ["a"], np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32))
 
 
+def test_frames_are_as_wide_as_the_longest_caption() -> None:
+    images = np.zeros((4, 1, 4, 4), np.uint8)
+    assert len({frame.size for frame in to_frames(images, ["z = -3.00", "z = +1.00", "", "z"])}) == 1
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".apng"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_animation_has_every_frame_for_its_time(tmp_path: Path, suffix: str, channels: int) -> None:

@@ -31,7 +31,9 @@ from vae_gen.reading import Reading
 @click.option("--to", "high", type=options.NumberRange(-100, 100), default=3.0, show_default=True, help="Last value.")
 @click.option("--frames", type=click.IntRange(2, 10_000), default=60, show_default=True, help="How many values.")
 @click.option("--fps", type=options.NumberRange(1, 50), default=20, show_default=True, help="Frames a second.")
-@click.option("--caption", is_flag=True, help="Write the latent's value above each frame.")
+@click.option(
+    "--caption", is_flag=True, help="Write the latent's value above each frame; of several, also each one's number."
+)
 @click.option("--scale", type=click.IntRange(1, 64), help="Enlarge each pixel. Default: to about 224 pixels.")
 @options.threads_option
 @options.quiet_option
@@ -63,7 +65,7 @@ def traverse(
     """
     import numpy as np
 
-    from vae_gen.animate import check_format, save_animation, to_frames
+    from vae_gen.animate import check_format, labelled, save_animation, to_frames
     from vae_gen.errors import UsageError
     from vae_gen.images import enlarge, grid, viewing_factor
     from vae_gen.latent_files import read_latents
@@ -93,8 +95,15 @@ def traverse(
     values = np.linspace(low, high, frames)
     dims = range(network.latent_dim) if dim is None else [dim]
     sweeps = np.stack([network.decode_bytes(traversal(points[0], each, values)) for each in dims], axis=1)
-    pictures = sweeps[:, 0] if dim is not None else np.stack([grid(cells) for cells in sweeps])
-    pictures = enlarge(pictures, scale or viewing_factor(*pictures.shape[-2:]))
+    sheet = sweeps[0, 0] if dim is not None else grid(sweeps[0])
+    factor = scale or viewing_factor(*sheet.shape[-2:])
+    tiles = enlarge(sweeps, factor)
+    if dim is not None:
+        pictures = tiles[:, 0]
+    else:
+        if caption:
+            tiles = np.stack([labelled(tiles[:, each], str(each)) for each in dims], axis=1)
+        pictures = np.stack([grid(cells, gap=2 * factor) for cells in tiles])
     name = "z" if dim is None else f"z[{dim}]"
     captions = [f"{name} = {value:+.2f}" for value in values] if caption else None
     save_animation(to_frames(pictures, captions), out, fps)
