@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,16 @@ from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, unpack
 from vae_gen.images import FloatImages, ImageShape, to_float
 from vae_gen.manifest import COLOR_MODES
+from vae_gen.metrics import sum_of_squared_errors
+
+if TYPE_CHECKING:
+    from vae_gen.model import Model
 
 IDX_MAGIC = b"\0\0\x08"
 NPY_MAGIC = b"\x93NUMPY"
 RECOGNISED_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow has no decoder for them
 GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
+TRIED = 16  # images, with black and white swapped
 QUARTER_TURNS = (5, 6, 7, 8)  # values of EXIF's orientation that swap height and width
 
 
@@ -48,9 +54,29 @@ def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool =
         names += [name] if len(images) == 1 else [f"{name}[{number}]" for number in range(len(images))]
         parts.append(images)
     images = np.concatenate(parts)
-    if invert:
-        images[:, :3] = 1 - images[:, :3]
-    return Pictures(names, images)
+    return Pictures(names, inverted(images) if invert else images)
+
+
+def inverted(images: FloatImages) -> FloatImages:
+    """Images [n, C, H, W] in [0, 1] with black and white swapped, but not alpha."""
+    swapped = images.copy()
+    swapped[:, :3] = 1 - images[:, :3]
+    return swapped
+
+
+def fit_better_inverted(images: FloatImages, network: Model) -> bool:
+    """Whether the model's reconstructions of the first of these images are far better with black and white swapped.
+
+    Digits the wrong way round have a hundred times the error; halved is enough, and noise or plain grey does not
+    come near it.
+    """
+    some = images[:TRIED]
+    return _reconstruction_error(inverted(some), network) < _reconstruction_error(some, network) / 2
+
+
+def _reconstruction_error(images: FloatImages, network: Model) -> float:
+    mean, _ = network.encode(images)
+    return float(sum_of_squared_errors(network.decode(mean), images).mean())
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -49,6 +49,7 @@ def encode(
         options.check_not_an_input(out, pictures)
     network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
+    options.hint_at_invert(loaded.images, network, invert, quiet)
     mean, log_var = network.encode(loaded.images)
     if out is not None:
         write_latents(out, loaded.names, mean, log_var)

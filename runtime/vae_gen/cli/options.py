@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -19,6 +19,10 @@ from vae_gen.bundles import DEFAULT, shipped
 from vae_gen.defaults import FORMATS
 from vae_gen.errors import UsageError
 from vae_gen.reading import LAYOUTS, Range, Reading, parse_range
+
+if TYPE_CHECKING:
+    from vae_gen.images import FloatImages
+    from vae_gen.model import Model
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
@@ -195,6 +199,15 @@ def say(message: str, quiet: bool = False) -> None:
     """A message for the person at the terminal, on stderr."""
     if not quiet:
         click.echo(message, err=True)
+
+
+def hint_at_invert(images: FloatImages, network: Model, invert: bool, quiet: bool) -> None:
+    """Tell who gives dark pictures on white to a model of light ones on black, or the reverse, of --invert."""
+    from vae_gen.pictures import fit_better_inverted
+
+    if not quiet and fit_better_inverted(images, network):
+        advice = "leave out --invert" if invert else "try --invert"
+        click.echo(f"the model knows such pictures with black and white swapped: {advice}", err=True)
 
 
 def place(out: str) -> str:

@@ -83,7 +83,9 @@ def traverse(
     if z is not None:
         points = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
     elif picture is not None:
-        points, _ = network.encode(load_pictures([picture], network.image_shape, invert).images)
+        images = load_pictures([picture], network.image_shape, invert).images
+        options.hint_at_invert(images, network, invert, quiet)
+        points, _ = network.encode(images)
     else:
         if seed is None:
             seed = fresh_seed()
