@@ -17,7 +17,9 @@ from vae_gen.reading import Reading
 @options.model_argument
 @options.reading_options
 @click.option(
-    "--out", type=options.PathType(), help="Where to write and remove. Default: the folder for temporary files."
+    "--out",
+    type=options.PathType(),
+    help="A folder to write to; what is written is removed. Default: that for temporary files.",
 )
 @click.option(
     "--seconds",

@@ -18,7 +18,7 @@ from vae_gen.cli import options
     help="A file, which is replaced. .csv: a line a picture, with its name, means and log-variances. .npz: the arrays "
     "`mean` and `log_var`. .npy: the means. Default: CSV on stdout.",
 )
-@options.model_option
+@options.bundle_option
 @options.invert_option
 @options.threads_option
 @options.json_option

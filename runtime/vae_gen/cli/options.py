@@ -99,6 +99,9 @@ model_option = click.option(
     show_default=True,
     help="A shipped model's name, a bundle's directory, or a decoder.onnx.",
 )
+bundle_option = click.option(
+    "--model", type=MODEL, default=DEFAULT, show_default=True, help="A shipped model's name, or a bundle's directory."
+)
 model_argument = click.argument("model", type=MODEL, default=DEFAULT)
 _reading_options = (
     click.option(

@@ -57,7 +57,8 @@ def traverse(
 ) -> None:
     """Show what a latent does, as an animation.
 
-    One latent is swept from --from to --to, the others stay at a random point, at --z, or at --picture.
+    Latents are swept from --from to --to, one at a time. The others stay where they are: at a random point, which
+    --seed decides, at --z, or where the encoder puts --picture.
 
     \b
     vae-gen traverse --dim 7
