@@ -6,11 +6,13 @@ import math
 import struct
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vae_gen.errors import OutputError, UsageError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.images import ByteImages, to_pillow
+from vae_gen.manifest import COLOR_MODES
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}  # an animated PNG is a PNG
 
@@ -45,15 +47,34 @@ def to_frames(images: ByteImages, captions: list[str] | None = None) -> list[Ima
     frames = [to_pillow(image) for image in images]
     if captions is None:
         return frames
-    return [_with_caption(frame, text) for frame, text in zip(frames, captions, strict=True)]
-
-
-def _with_caption(frame: Image.Image, text: str) -> Image.Image:
-    size = max(10, min(20, frame.width // 12))
+    size = _text_size(frames[0].width)
     font = ImageFont.load_default(size)
-    strip = size + size // 2
-    width = max(frame.width, math.ceil(font.getlength(text)) + 4)
-    captioned = Image.new(frame.mode, (width, frame.height + strip), "white")
-    captioned.paste(frame, ((width - frame.width) // 2, strip))
-    ImageDraw.Draw(captioned).text((width / 2, strip / 2), text, fill="black", font=font, anchor="mm")
+    width = max(frames[0].width, *(math.ceil(font.getlength(text)) + 4 for text in captions))
+    return [_with_caption(frame, text, width, size) for frame, text in zip(frames, captions, strict=True)]
+
+
+def labelled(images: ByteImages, text: str) -> ByteImages:
+    """Images [..., C, H, W], each below a strip with `text` on it, as grey as a grid is between its tiles."""
+    *others, channels, _, width = images.shape
+    strip = _strip(text, COLOR_MODES[channels], width, _text_size(width), background="gray")
+    label = np.asarray(strip).reshape(strip.height, width, channels).transpose(2, 0, 1)
+    return np.concatenate([np.broadcast_to(label, (*others, *label.shape)), images], axis=-2)
+
+
+def _with_caption(frame: Image.Image, text: str, width: int, size: int) -> Image.Image:
+    strip = _strip(text, frame.mode, width, size, background="white")
+    captioned = Image.new(frame.mode, (width, strip.height + frame.height), "white")
+    captioned.paste(strip)
+    captioned.paste(frame, ((width - frame.width) // 2, strip.height))
     return captioned
+
+
+def _text_size(width: int) -> int:
+    return max(10, min(20, width // 12))
+
+
+def _strip(text: str, mode: str, width: int, size: int, background: str) -> Image.Image:
+    strip = Image.new(mode, (width, size + size // 2), background)
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(strip).text((width / 2, strip.height / 2), text, fill="black", font=font, anchor="mm")
+    return strip

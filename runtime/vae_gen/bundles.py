@@ -24,7 +24,7 @@ def shipped() -> dict[str, Path]:
 def find(model: str | Path) -> Path:
     """A shipped bundle's directory by its name, or the bundle's directory or decoder file at that path.
 
-    Raises BundleError, naming what ships, if there is neither.
+    Raises BundleError, naming what ships and what was probably meant, if there is neither.
     """
     if str(model) in shipped():
         return shipped()[str(model)]
@@ -34,8 +34,11 @@ def find(model: str | Path) -> Path:
             return path
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+    from difflib import get_close_matches  # for this message alone
+
     known = ", ".join(shipped()) or "none"
+    meant = "".join(f"; did you mean {name}?" for name in get_close_matches(str(model).lower(), shipped(), n=1))
     raise BundleError(
         f"there is no model {str(model)!r}: it is neither the name of a shipped model ({known}) "
-        "nor the path of a bundle's directory or of a decoder.onnx"
+        f"nor the path of a bundle's directory or of a decoder.onnx{meant}"
     )

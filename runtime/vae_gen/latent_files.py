@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -14,34 +16,41 @@ from vae_gen.files import make_folder, whole_file
 from vae_gen.latents import Latents
 
 WRITTEN = (".npy", ".npz", ".csv")
+LARGEST = float(np.finfo(np.float32).max)
 
 
-def read_latents(source: str, stdin: TextIO) -> npt.NDArray[np.float64]:
+def read_latents(source: str, stdin: TextIO, latent_dim: int) -> npt.NDArray[np.float64]:
     """Latents [n, latent_dim]: typed numbers ("-1.0,1.0,0.5"), - for lines of them on stdin, or a file.
 
-    A file is .npy, .npz (its array `mean`), or text with a line of numbers between commas for each point.
+    A file is .npy, .npz (its array `mean`), or text with a line of numbers between commas for each point. Where a line
+    names columns, as `to_csv` does, the lines below it are read by mean_0, mean_1, ...
     Raises DataError if it cannot be read, UsageError if `source` is neither a file nor numbers.
     """
-    if source == "-":
-        return _parse_lines(stdin.read(), "stdin")
     try:
-        return np.array([_parse_line(source)])
-    except ValueError:
-        pass
-    try:
+        if source == "-":
+            return _parse_text(stdin.read(), "stdin", latent_dim)
+        try:
+            return np.array([_parse_numbers(source.split(","), latent_dim)])
+        except ValueError as error:
+            flaw = f": {error}" if "," in source else ""
         path = Path(source)
         if not path.exists() or path.is_dir():
             raise UsageError(
-                f"{source!r} is neither a file nor numbers between commas, such as 0.5,-1,2; - reads lines from stdin"
+                f"{source!r} is neither a file nor {latent_dim} numbers between commas{flaw}; - reads lines from stdin"
             )
-        return _read_file(path)
+        return _read_file(path, latent_dim)
     except VaeGenError:
         raise
     except Exception as error:  # what a reader raises on a damaged file can be anything
-        raise DataError(f"cannot read latents from {source}: {error}") from error
+        name = "stdin" if source == "-" else source
+        cause = "it is no text" if isinstance(error, UnicodeDecodeError) else error
+        raise DataError(
+            f"cannot read latents from {name}: {cause}. A .npy or .npz file, or lines of {latent_dim} numbers between "
+            "commas can be read; vae-gen encode makes them of pictures"
+        ) from error
 
 
-def _read_file(path: Path) -> npt.NDArray[np.float64]:
+def _read_file(path: Path, latent_dim: int) -> npt.NDArray[np.float64]:
     suffix = path.suffix.lower()
     if suffix == ".npz":
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
@@ -50,36 +59,70 @@ def _read_file(path: Path) -> npt.NDArray[np.float64]:
         with path.open("rb") as file:
             latents = np.lib.format.read_array(file, allow_pickle=False)
     else:
-        return _parse_lines(path.read_text("utf-8-sig"), str(path))
-    if latents.ndim != 2 or latents.dtype.kind not in "iuf" or not latents.size:
+        return _parse_text(path.read_text("utf-8-sig"), str(path), latent_dim)
+    if latents.ndim != 2 or latents.dtype.kind not in "iuf" or not latents.size or latents.shape[1] != latent_dim:
         shape = list(latents.shape)
-        raise DataError(f"{path} holds {latents.dtype} numbers of shape {shape}; latents are floats [n, latent_dim]")
+        raise DataError(
+            f"{path} holds {latents.dtype} numbers of shape {shape}; latents of this model are floats [n, {latent_dim}]"
+        )
     return np.asarray(latents, np.float64)
 
 
-def _parse_lines(text: str, source: str) -> npt.NDArray[np.float64]:
-    rows: list[list[float]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
+def _parse_text(text: str, source: str, latent_dim: int) -> npt.NDArray[np.float64]:
+    wanted = [f"mean_{dim}" for dim in range(latent_dim)]
+    points: list[list[float]] = []
+    header: list[str] = []
+    columns: list[int] | None = None  # all of them, in order
+    lines = csv.reader(io.StringIO(text, newline=""))
+    for cells in lines:
+        here = f"line {lines.line_num} of {source}"
+        if not any(cell.strip() for cell in cells) or cells == header:  # again where files follow one another
+            continue
+        named = [cell for cell in cells if cell.startswith("mean_")]
+        if named and not header:
+            if sorted(named) != sorted(wanted):
+                raise DataError(
+                    f"{here} names the columns {named[0]} to {named[-1]}; this model needs {wanted[0]} to {wanted[-1]}"
+                )
+            header, columns = cells, [cells.index(name) for name in wanted]
             continue
         try:
-            rows.append(_parse_line(line))
+            means = cells if columns is None else [cells[column] for column in columns if column < len(cells)]
+            points.append(_parse_numbers(means, latent_dim))
         except ValueError as error:
-            raise DataError(f"line {number} of {source} is not numbers between commas: {error}") from error
-        if len(rows[-1]) != len(rows[0]):
-            raise DataError(f"line {number} of {source} has {len(rows[-1])} numbers, the first has {len(rows[0])}")
-    if not rows:
+            raise DataError(f"{here} is not {latent_dim} numbers between commas: {error}") from error
+    if not points:
         raise DataError(f"{source} holds no latents")
-    return np.array(rows)
+    return np.array(points)
 
 
-def _parse_line(line: str) -> list[float]:
-    return [float(number) for number in line.split(",")]
+def _parse_numbers(cells: Sequence[str], latent_dim: int) -> list[float]:
+    """One point. Raises ValueError with the reason."""
+    numbers = []
+    for place, cell in enumerate(cells, 1):
+        try:
+            numbers.append(float(cell))
+        except ValueError:
+            what = repr(cell) if cell.strip() else "empty"
+            raise ValueError(f"number {place} of {len(cells)} is {what}") from None
+        if not abs(numbers[-1]) <= LARGEST:
+            raise ValueError(f"number {place} of {len(cells)} is {cell.strip()}, which is not finite in float32")
+    if len(numbers) != latent_dim:
+        raise ValueError(f"there {'is' if len(numbers) == 1 else 'are'} {len(numbers)}")
+    return numbers
 
 
-def to_csv(latents: Latents) -> str:
-    """One line a point, numbers between commas, with as many digits as a float32 has."""
-    return "".join(",".join(str(number) for number in row) + "\n" for row in latents)
+def to_csv(names: Sequence[str], mean: Latents, log_var: Latents) -> str:
+    """A line that names the columns, and one for each picture: its name, mean and log-variance.
+
+    Numbers have as many digits as a float32 has.
+    """
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    dims = range(mean.shape[1])
+    lines.writerow(["picture", *(f"mean_{dim}" for dim in dims), *(f"log_var_{dim}" for dim in dims)])
+    lines.writerows([name, *means, *log_vars] for name, means, log_vars in zip(names, mean, log_var, strict=True))
+    return text.getvalue()
 
 
 def check_suffix(path: Path) -> None:
@@ -88,8 +131,11 @@ def check_suffix(path: Path) -> None:
         raise UsageError(f"{path} does not end as a file of latents does; use one of {', '.join(WRITTEN)}")
 
 
-def write_latents(path: Path, mean: Latents, log_var: Latents) -> None:
-    """Write `mean` as .npy or .csv, or both arrays as .npz. Raises UsageError for another suffix, OutputError."""
+def write_latents(path: Path, names: Sequence[str], mean: Latents, log_var: Latents) -> None:
+    """Write `mean` as .npy, both arrays as .npz, or both with the pictures' names as .csv.
+
+    Raises UsageError for another suffix, OutputError.
+    """
     check_suffix(path)
     suffix = path.suffix.lower()
     make_folder(path.parent)
@@ -99,4 +145,4 @@ def write_latents(path: Path, mean: Latents, log_var: Latents) -> None:
         elif suffix == ".npz":
             np.savez(file, mean=mean, log_var=log_var)
         else:
-            file.write(to_csv(mean).encode())
+            file.write(to_csv(names, mean, log_var).encode())

@@ -144,7 +144,8 @@ class Model:
         if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
             raise DataError(f"the latents have shape {latents.shape}; {self.name} needs [n, {self.latent_dim}]")
         if not np.isfinite(latents).all():
-            raise DataError("the latents hold values that are not finite numbers")
+            row, dim = np.argwhere(~np.isfinite(latents))[0]
+            raise DataError(f"latent {dim} of point {row} is {np.asarray(z)[row, dim]}, which is not finite in float32")
         return latents
 
     def check(self) -> None:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, unpack
 from vae_gen.images import FloatImages, ImageShape, to_float
 from vae_gen.manifest import COLOR_MODES
+from vae_gen.metrics import sum_of_squared_errors
+
+if TYPE_CHECKING:
+    from vae_gen.model import Model
 
 IDX_MAGIC = b"\0\0\x08"
 NPY_MAGIC = b"\x93NUMPY"
 RECOGNISED_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow has no decoder for them
 GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
+TRIED = 16  # images, with black and white swapped
 QUARTER_TURNS = (5, 6, 7, 8)  # values of EXIF's orientation that swap height and width
 
 
@@ -43,12 +50,33 @@ def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool =
     parts: list[FloatImages] = []
     for path in _files(paths):
         images = _load_file(path, image_shape)
-        names += [str(path)] if len(images) == 1 else [f"{path}[{number}]" for number in range(len(images))]
+        name = os.fsencode(path).decode("utf-8", "replace")  # a file's name may be no text
+        names += [name] if len(images) == 1 else [f"{name}[{number}]" for number in range(len(images))]
         parts.append(images)
     images = np.concatenate(parts)
-    if invert:
-        images[:, :3] = 1 - images[:, :3]
-    return Pictures(names, images)
+    return Pictures(names, inverted(images) if invert else images)
+
+
+def inverted(images: FloatImages) -> FloatImages:
+    """Images [n, C, H, W] in [0, 1] with black and white swapped, but not alpha."""
+    swapped = images.copy()
+    swapped[:, :3] = 1 - images[:, :3]
+    return swapped
+
+
+def fit_better_inverted(images: FloatImages, network: Model) -> bool:
+    """Whether the model's reconstructions of the first of these images are far better with black and white swapped.
+
+    Digits the wrong way round have a hundred times the error; halved is enough, and noise or plain grey does not
+    come near it.
+    """
+    some = images[:TRIED]
+    return _reconstruction_error(inverted(some), network) < _reconstruction_error(some, network) / 2
+
+
+def _reconstruction_error(images: FloatImages, network: Model) -> float:
+    mean, _ = network.encode(images)
+    return float(sum_of_squared_errors(network.decode(mean), images).mean())
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -106,6 +134,10 @@ def _load_file(path: Path, image_shape: ImageShape) -> FloatImages:
                 return to_float(fit_picture(picture, image_shape))[None]
     except DataError:
         raise
+    except UnidentifiedImageError as error:  # which names the buffer, not the file
+        raise DataError(
+            f"cannot read {path}: no picture that Pillow knows, no .npy array and no IDX file begins as it does"
+        ) from error
     except Exception as error:  # what a decoder raises on damaged input can be anything
         raise DataError(f"cannot read {path} as a picture, an .npy array or an IDX file: {error}") from error
 

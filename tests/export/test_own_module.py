@@ -49,7 +49,7 @@ def check(model: vae_gen.Model, mean: np.ndarray, log_var: np.ndarray, image: np
         np.testing.assert_allclose(one, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["Halves", "InATuple", "pair", "ready"])
+@pytest.mark.parametrize("name", ["Halves", "InATuple", "InPlace", "pair", "ready"])
 def test_a_network_becomes_a_bundle(name: str, tmp_path: Path) -> None:
     model = exported(name, tmp_path / "mine")
     check(model, *halves())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from itertools import pairwise
@@ -10,6 +12,8 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import vae_gen
+from click.shell_completion import ShellComplete
 from PIL import Image
 from vae_gen.cli import COMMANDS, cli, main
 from vae_gen.latents import draw, traversal
@@ -119,13 +123,20 @@ def test_decode_takes_typed_numbers_files_and_overwrite() -> None:
     assert len(np.load("a.npy")) == 1
 
 
-def test_encode_prints_the_means(capsys: pytest.CaptureFixture[str]) -> None:
+def test_encode_prints_csv_that_decode_reads(capsys: pytest.CaptureFixture[str]) -> None:
     z = draw(0, 0, 3, 3)
     save_pictures(z)
     run("encode", "pictures", "--model", TINY)
-    lines = capsys.readouterr().out.splitlines()
-    mean, _ = reference.encode(expected_pixels(z) / np.float32(255))
-    np.testing.assert_allclose([[float(number) for number in line.split(",")] for line in lines], mean, atol=1e-6)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert list(rows[0]) == ["picture", "mean_0", "mean_1", "mean_2", "log_var_0", "log_var_1", "log_var_2"]
+    assert [row["picture"] for row in rows] == ["pictures/0.png", "pictures/1.png", "pictures/2.png"]
+    mean, log_var = reference.encode(expected_pixels(z) / np.float32(255))
+    for name, expected in (("mean", mean), ("log_var", log_var)):
+        found = [[float(row[f"{name}_{dim}"]) for dim in range(3)] for row in rows]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    run("encode", "pictures", "--model", TINY, "--out", "z.csv")
+    run("decode", "--model", TINY, "--z", "z.csv", "--out", "again.npy")
+    np.testing.assert_array_equal(np.load("again.npy"), expected_pixels(mean))
 
 
 def test_encode_writes_files_and_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,6 +224,28 @@ def test_traverse_of_all_latents_is_a_grid() -> None:
         np.testing.assert_array_equal(first[:, top : top + 5, left : left + 4], expected)
 
 
+def test_a_caption_above_all_latents_names_each_of_them() -> None:
+    z = [-1.0, 1.0, 0.1, 0.3, -0.2, 0.7, -0.5, -2.5]
+    typed = ",".join(map(str, z))
+    run("traverse", "--model", "notebook", "--z", typed, "--frames", 2, "--scale", 2, "--caption", "--out", "all.png")
+    first, second = frames("all.png")
+    cell, gap, above = 2 * 28, 2 * 2, 10 + 5  # pixels; the text is 10 high
+    top, label = first.shape[1] - 3 * (above + cell + gap) - gap, {}
+    assert top == 15 + 7  # for the value, in text 15 high
+    assert (first[:, :top] != second[:, :top]).any()
+    expected = vae_gen.load("notebook").decode_bytes(traversal(np.array(z), 7, np.array([-3, 3])))
+    for dim in range(8):
+        y, x = top + gap + dim // 3 * (above + cell + gap), gap + dim % 3 * (cell + gap)
+        label[dim] = first[:, y : y + above, x : x + cell]
+        assert label[dim].max() == 128  # the grey of the grid
+        assert 0 < (label[dim] < 64).mean() < 0.1  # its number, in black
+        np.testing.assert_array_equal(second[:, y : y + above, x : x + cell], label[dim])
+        if dim == 7:
+            tile = second[0, y + above : y + above + cell, x : x + cell]
+            np.testing.assert_array_equal(tile, expected[1, 0].repeat(2, 0).repeat(2, 1))
+    assert len({strip.tobytes() for strip in label.values()}) == 8
+
+
 # reconstruct
 
 
@@ -261,6 +294,36 @@ def test_the_shipped_model_reconstructs_mnist(mnist: Path, capsys: pytest.Captur
     assert found["mean_sse"] < 6  # a blank picture has 101, the mean of all digits 53
 
 
+@pytest.mark.parametrize("command", ["encode", "reconstruct", "traverse --frames 2 --picture"])
+@pytest.mark.parametrize("colours", ["light on black", "dark on white", "grey on paper"])
+def test_pictures_the_wrong_way_round_get_a_hint(
+    command: str, colours: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digit = vae_gen.load("mnist").sample(1, seed=1)[0, 0]
+    if colours == "dark on white":
+        digit = 1 - digit
+    elif colours == "grey on paper":
+        digit = np.linspace(0.8, 1, 28) - 0.7 * digit + np.random.default_rng(0).normal(0, 0.03, (28, 28))
+    Image.fromarray(np.uint8(np.clip(digit, 0, 1) * 255)).save("digit.png")
+    hint = "the model knows such pictures with black and white swapped"
+    run(*command.split(), "digit.png")
+    assert (f"{hint}: try --invert\n" in capsys.readouterr().err) == (colours != "light on black")
+    run(*command.split(), "digit.png", "--invert")
+    assert (f"{hint}: leave out --invert\n" in capsys.readouterr().err) == (colours == "light on black")
+    for each in ("--invert", None):
+        run(*command.split(), "digit.png", "--quiet", *filter(None, [each]))
+        assert capsys.readouterr().err == ""
+
+
+def test_what_is_bad_either_way_gets_no_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    grey, slope = np.full((1, 28, 28), 128, np.uint8), np.tile(np.linspace(0, 255, 28), (1, 28, 1)).astype(np.uint8)
+    for images in (noise, grey, slope):
+        np.save("images.npy", images)
+        run("reconstruct", "images.npy")
+        assert "--invert" not in capsys.readouterr().err
+
+
 # models and info
 
 
@@ -289,7 +352,15 @@ def test_info_says_what_the_bundle_says(capsys: pytest.CaptureFixture[str]) -> N
     assert "latent_dim         3" in capsys.readouterr().out
 
 
-# help and errors
+# completion, help and errors
+
+
+@pytest.mark.parametrize("line", ["sample --model", "info", "bench", "evaluate", "export", "reconstruct x --model"])
+@pytest.mark.parametrize(("typed", "names"), [("", ["mnist", "notebook"]), ("no", ["notebook"]), ("bundles/", [])])
+def test_models_are_completed_by_name_and_else_as_paths(line: str, typed: str, names: list[str]) -> None:
+    completion = ShellComplete(cli, {}, "vae-gen", "_VAE_GEN_COMPLETE")
+    found = [(item.type, item.value) for item in completion.get_completions(line.split(), typed)]
+    assert found == [("file", typed), *(("plain", name) for name in names)]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -311,11 +382,17 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
             1,
             "there is no model 'nope': it is neither the name of a shipped model (mnist, notebo",
         ),
+        (["sample", "--model", "mnits"], 1, "or of a decoder.onnx; did you mean mnist?\n"),
+        (["info", "Notebok"], 1, "or of a decoder.onnx; did you mean notebook?\n"),
+        (["sample", "--model", "quite-else"], 1, "or of a decoder.onnx\n"),
         (["sample", "--model", "."], 1, "is not a bundle: it has no manifest.json"),
         (["sample", "--n", "0"], 2, "n is 0; it must be at least 1"),
         (["sample", "--n", "-3"], 2, "n is -3; it must be at least 1"),
         (["sample", "--n", "many"], 2, "'many' is not a valid integer"),
         (["sample", "--seed", "-1"], 2, "seed is -1; it must be between 0 and 2**64 - 1"),
+        (["encode", "s3://bucket/x"], 2, "s3://bucket/x is a URL, and this is a path on this machine"),
+        (["encode", "file", "--out", "gs://bucket/z.csv"], 2, "Invalid value for '--out': gs://bucket/z.csv is a URL"),
+        (["traverse", "--out", "memory://x/a.gif"], 2, "URLs are for --out of sample and decode, and for verify"),
         (["sample", "--start", "-1"], 2, "indices run from 0"),
         (["sample", "--temperature", "nan"], 2, "nan is not in the range 0<=x<=100"),
         (["sample", "--temperature", "1e300"], 2, "is not in the range 0<=x<=100"),
@@ -333,7 +410,7 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["traverse", "--from", "nan"], 2, "nan is not in the range -100<=x<=100"),
         (["traverse", "--fps", "nan"], 2, "nan is not in the range 1<=x<=50"),
         (["decode", "--z", "file"], 1, "file holds no latents"),
-        (["decode", "--z", "1e39" + ",0" * 15], 1, "not finite"),
+        (["decode", "--z", "1e39" + ",0" * 15], 2, "number 1 of 16 is 1e39, which is not finite"),
         (["sample", "--batch-size", "0"], 2, "0 is not in the range 1<=x<=1000000"),
         (["sample", "--surprise"], 2, "No such option"),
         (["sample", "--out", "file"], 1, "file is a file; give the name of a folder"),
@@ -343,11 +420,11 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["traverse", "--dim", "16"], 2, "dim is 16; the model has 16 latents, numbered 0 to 15"),
         (["traverse", "--dim", "-1"], 2, "dim is -1; the model has 16 latents"),
         (["traverse", "--out", "x.bmp"], 2, "x.bmp has no suffix of an animation"),
-        (["traverse", "--z", "1,2"], 1, "shape (1, 2); mnist needs [n, 16]"),
+        (["traverse", "--z", "1,2"], 2, "'1,2' is neither a file nor 16 numbers between commas: there are 2"),
         (["traverse", "--invert"], 2, "--invert is for --picture"),
         (["traverse", "--seed", "1", "--z", "1"], 2, "give one of them"),
         (["traverse", "--frames", "1"], 2, "1 is not in the range 2<=x<=10000"),
-        (["decode", "--z", "1,2,x"], 2, "'1,2,x' is neither a file nor numbers between commas"),
+        (["decode", "--z", "1,2,x"], 2, "nor 16 numbers between commas: number 3 of 3 is 'x'"),
         (["decode"], 2, "Missing option '--z'"),
         (["encode", "file"], 1, "file is empty"),
         (["encode", "folder"], 1, "the folder folder holds no pictures"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -66,54 +68,104 @@ def test_files_with_long_names_alike_do_not_meet(tmp_path: Path) -> None:
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["1", "2"]
 
 
+def read(source: object, text: str = "", latent_dim: int = 3) -> np.ndarray:
+    return read_latents(str(source), io.StringIO(text), latent_dim)
+
+
 def test_latents_survive_every_kind_of_file(tmp_path: Path) -> None:
     mean, log_var = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
-    for name in ("z.npy", "z.csv"):
-        write_latents(tmp_path / name, mean, log_var)
-        np.testing.assert_array_equal(read_latents(str(tmp_path / name), stdin=None).astype(np.float32), mean)
-    write_latents(tmp_path / "z.npz", mean, log_var)
+    names = ["a.png", 'b, "c".png', "new\nline.png", "mean_0"]
+    for name in ("z.npy", "z.npz", "z.csv"):
+        write_latents(tmp_path / name, names, mean, log_var)
+        np.testing.assert_array_equal(read(tmp_path / name).astype(np.float32), mean)
     with np.load(tmp_path / "z.npz") as both:
         np.testing.assert_array_equal(both["mean"], mean)
         np.testing.assert_array_equal(both["log_var"], log_var)
-    with (tmp_path / "z.csv").open() as stream:
-        np.testing.assert_array_equal(read_latents("-", stream).astype(np.float32), mean)
-    assert to_csv(np.array([[0.1, -2]], np.float32)) == "0.1,-2.0\n"
-    np.testing.assert_array_equal(read_latents(str(tmp_path / "z.npz"), stdin=None), mean)
-    np.testing.assert_array_equal(read_latents("-1.0,2,0.5", stdin=None), np.array([[-1, 2, 0.5]], np.float32))
-    (tmp_path / "spreadsheet.csv").write_bytes(b"\xef\xbb\xbf0.5,-1\r\n")  # as spreadsheets save UTF-8
-    np.testing.assert_array_equal(read_latents(str(tmp_path / "spreadsheet.csv"), stdin=None), [[0.5, -1]])
+    np.testing.assert_array_equal(read("-", (tmp_path / "z.csv").read_text()).astype(np.float32), mean)
+    np.testing.assert_array_equal(read("-1.0,2,0.5"), np.array([[-1, 2, 0.5]], np.float32))
+    (tmp_path / "spreadsheet.csv").write_bytes(b"\xef\xbb\xbf0.5,-1,3\r\n")  # as spreadsheets save UTF-8
+    np.testing.assert_array_equal(read(tmp_path / "spreadsheet.csv"), [[0.5, -1, 3]])
     long = ",".join(["-0.12345678"] * 100)  # longer than a file's name may be
-    np.testing.assert_array_equal(read_latents(long, stdin=None), np.full((1, 100), -0.12345678))
+    np.testing.assert_array_equal(read(long, latent_dim=100), np.full((1, 100), -0.12345678))
+
+
+def test_csv_names_its_rows_and_columns() -> None:
+    mean, log_var = np.array([[0.1, -2], [3, 4]], np.float32), np.array([[-7, -8.5], [0, 1]], np.float32)
+    text = to_csv(["a,b.png", "c.npy[1]"], mean, log_var)
+    assert text == (
+        'picture,mean_0,mean_1,log_var_0,log_var_1\n"a,b.png",0.1,-2.0,-7.0,-8.5\nc.npy[1],3.0,4.0,0.0,1.0\n'
+    )
+
+
+def test_columns_are_found_by_name_wherever_they_stand() -> None:
+    files = "mean_1,picture,mean_0\n1,a,0\n\n11,b,10\nmean_1,picture,mean_0\n21,c,20\n"  # two, one after the other
+    np.testing.assert_array_equal(read("-", files, 2), [[0, 1], [10, 11], [20, 21]])
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "holds no latents"),
-        ("1,2\n3\n", "line 2 of .* has 1 numbers, the first has 2"),
-        ("1,2\n\na,b\n", "line 3 of .* is not numbers between commas"),
         ("\n\n", "holds no latents"),
+        ("picture,mean_0,mean_1\n", "holds no latents"),
+        ("1,2\n3\n", "line 2 of .* is not 2 numbers between commas: there is 1$"),
+        ("1,2\n\na,b\n", "line 3 of .* is not 2 numbers between commas: number 1 of 2 is 'a'"),
+        ("1,,2\n", "line 1 of .*: number 2 of 3 is empty"),
+        ("1,-inf\n", "line 1 of .*: number 2 of 2 is -inf, which is not finite"),
+        ("picture,mean_0\na,1\n", "line 1 of .* names the columns mean_0 to mean_0; this model needs mean_0 to mean_1"),
+        ("mean_0,mean_1,mean_2\n1,2,3\n", "names the columns mean_0 to mean_2; this model needs mean_0 to mean_1"),
+        ("picture,mean_0,mean_1\na,1\n", "line 2 of .* is not 2 numbers between commas: there is 1$"),
+        ('"' + "1" * 200_000, "cannot read latents from .*: field larger than"),
     ],
 )
 def test_files_without_latents_are_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "z.csv").write_text(text)
     with pytest.raises(DataError, match=message) as raised:
-        read_latents(str(tmp_path / "z.csv"), stdin=None)
+        read(tmp_path / "z.csv", latent_dim=2)
     assert str(tmp_path / "z.csv") in str(raised.value)
+    with pytest.raises(DataError, match=message):
+        read("-", text, 2)
 
 
-@pytest.mark.parametrize(("name", "content"), [("z.npz", b"PK\x03\x04damaged"), ("z.npy", b"text"), ("z.npy", b"")])
-def test_damaged_arrays_are_named(tmp_path: Path, name: str, content: bytes) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match="cannot read latents from"):
-        read_latents(str(tmp_path / name), stdin=None)
+@pytest.mark.parametrize("name", ["z.npz", "z.npy", "z.png"])
+@pytest.mark.parametrize("content", [b"PK\x03\x04damaged", b"\x89PNG", b"\x93NUMPY"])
+def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content + b"\xff")
+    with pytest.raises(DataError, match=rf"cannot read latents from .*{name}: .*vae-gen encode makes them of pictures"):
+        read(tmp_path / name)
 
 
-def test_text_that_is_neither_a_file_nor_numbers_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"'1,two' is neither a file nor numbers between commas"):
-        read_latents("1,two", stdin=None)
+def test_arrays_of_another_shape_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "z.npy", np.zeros((4, 2)))
+    with pytest.raises(DataError, match=r"z.npy holds float64 numbers of shape \[4, 2\]; .* floats \[n, 3\]"):
+        read(tmp_path / "z.npy")
+
+
+@pytest.mark.parametrize(
+    ("typed", "flaw"),
+    [
+        ("1,two,3", ": number 2 of 3 is 'two'; - reads"),
+        ("1,,3", ": number 2 of 3 is empty; - reads"),
+        ("1,2", ": there are 2; - reads"),
+        ("nan,1,2", ": number 1 of 3 is nan, which is not finite in float32; - reads"),
+        ("1,2,1e39", ": number 3 of 3 is 1e39, which is not finite in float32; - reads"),
+        ("missing.npy", "; - reads"),
+        (".", "; - reads"),
+    ],
+)
+def test_what_is_neither_a_file_nor_numbers_is_refused(typed: str, flaw: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"{typed!r} is neither a file nor 3 numbers between commas{flaw}")):
+        read(typed)
+
+
+def test_latents_are_not_written_into_other_files() -> None:
     with pytest.raises(UsageError, match=r"z\.txt does not end as a file of latents does; use one of \.npy"):
-        write_latents(Path("z.txt"), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32))
+        write_latents(Path("z.txt"), ["a"], np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32))
+
+
+def test_frames_are_as_wide_as_the_longest_caption() -> None:
+    images = np.zeros((4, 1, 4, 4), np.uint8)
+    assert len({frame.size for frame in to_frames(images, ["z = -3.00", "z = +1.00", "", "z"])}) == 1
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".apng"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -103,6 +104,12 @@ def test_a_folder_gives_its_pictures_by_name_and_nothing_else(tmp_path: Path) ->
     assert np.round(loaded.images[:, 0, 0, 0] * 255).tolist() == [2, 1, 3]
 
 
+def test_a_name_that_is_no_text_is_shown_as_one(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"a\xff.png")
+    Image.new("L", (4, 5)).save(path)
+    assert load_pictures([path], GREY).names == [f"{tmp_path}/a\N{REPLACEMENT CHARACTER}.png"]
+
+
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])
 def test_idx_files_give_numbered_images(tmp_path: Path, compress: object) -> None:
     images = pixels((3, 5, 4))
@@ -162,7 +169,7 @@ def floating_point() -> bytes:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"hello", "cannot read"),
+        (b"hello", "broken: no picture that Pillow knows, no .npy array and no IDX file begins as it does$"),
         (png()[:200], "cannot read"),
         (png()[:60] + b"\0" * 40 + png()[100:], "cannot read"),
         (gzip.compress(idx(pixels((3, 5, 4))))[:40], "cannot read"),

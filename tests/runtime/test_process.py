@@ -22,10 +22,13 @@ def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_help_and_version_load_neither_numpy_nor_onnxruntime() -> None:
-    for argument in ("--help", "--version"):
-        command = [sys.executable, "-X", "importtime", "-m", "vae_gen", argument]
-        loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+def test_help_version_and_completion_load_neither_numpy_nor_onnxruntime() -> None:
+    asked = {"_VAE_GEN_COMPLETE": "bash_complete", "COMP_WORDS": "vae-gen sample --model ", "COMP_CWORD": "3"}
+    for arguments, environment in ((["--help"], {}), (["--version"], {}), ([], asked)):
+        command = [sys.executable, "-X", "importtime", "-m", "vae_gen", *arguments]
+        found = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+        loaded = found.stderr
+        assert not environment or "plain,mnist\n" in found.stdout
         modules = {line.rpartition("|")[2].strip() for line in loaded.splitlines() if line.startswith("import time:")}
         assert "vae_gen.cli" in modules
         assert not {"numpy", "onnxruntime", "PIL", "torch", "onnx"} & modules

@@ -53,7 +53,12 @@ CHANGEABLE = ("steps", "device", "threads")
 @click.option("--lr-schedule", type=click.Choice(SCHEDULES), help="constant, or cosine: falling to 0 at the last step.")
 @click.option("--clip-norm", type=float, help="Largest norm of the gradients; 0: any.")
 @click.option("--ema", type=float, help="Decay of the averaged weights, such as 0.999; 0: do without.")
-@click.option("--objective", type=click.Choice(OBJECTIVES), help="How a reconstruction is compared with its image.")
+@click.option(
+    "--objective",
+    type=click.Choice(OBJECTIVES),
+    help="How a reconstruction is compared with its image. sse: squared errors. bce: binary cross-entropy. gaussian: "
+    "squared errors under the variance that fits them best.",
+)
 @click.option("--beta", type=float, help="Weight of the KL divergence.")
 @click.option("--kl-warmup", type=int, help="Steps over which that weight rises from 0.")
 @click.option("--free-bits", type=float, help="Nats that each latent may use without a cost.")

@@ -12,7 +12,7 @@ from vae_gen.reading import UNIT
 
 
 @click.command()
-@click.argument("source", type=options.PathType(), required=False)
+@click.argument("source", type=options.PathType(), required=False, shell_complete=options.MODEL.shell_complete)
 @click.option(
     "--out",
     type=options.PathType(),
@@ -29,7 +29,7 @@ from vae_gen.reading import UNIT
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that --out already holds.")
 @click.option("--module", metavar="PACKAGE.MODULE:FACTORY", help="Your own network: what makes it, without arguments.")
 @click.option("--weights", type=options.PathType(), help="Its weights: safetensors, or a state dict by torch.save.")
-@click.option("--latent-dim", type=click.IntRange(1), help="Its latents; needed with --module.")
+@click.option("--latent-dim", type=click.IntRange(1), help="How many latents it has; needed with --module.")
 @click.option(
     "--image-size",
     metavar="H[xW]",
@@ -44,13 +44,21 @@ from vae_gen.reading import UNIT
     help="What black and white are to it, such as -1,1. Default: 0,1.",
 )
 @click.option(
-    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", help="fp16: weights in half the size."
+    "--precision",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="fp16: weights in half the size.",
 )
 @click.option(
     "--quantize", type=click.Choice(["int8"]), help="The decoder in integers, if that is faster on this machine."
 )
 @click.option("--uint8", is_flag=True, help="The decoder makes uint8 [batch, height, width, channels].")
-@click.option("--batch", type=click.IntRange(1, 4096), help="So many rows at a time and no other number.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 4096),
+    help="The graphs take this many rows at a time and no other number. Default: any number.",
+)
 @options.quiet_option
 def export(
     source: Path | None,
@@ -71,10 +79,10 @@ def export(
     batch: int | None,
     quiet: bool,
 ) -> None:
-    """Turn a training run into a bundle: encoder.onnx, decoder.onnx and manifest.json.
+    """Turn a network into encoder.onnx and decoder.onnx.
 
-    SOURCE is the run's directory. The bundle is compared with the PyTorch network before it is put in place; if they
-    differ, nothing is written.
+    SOURCE is a training run's directory. The graphs and their manifest.json, a bundle, are compared with the PyTorch
+    network before they are put in place; if they differ, nothing is written.
 
     \b
     vae-gen export runs/notebook --out models/notebook

@@ -42,7 +42,8 @@ class Encoder(nn.Module):
         low, high = self.value_range
         if self.value_range != UNIT:
             image = image * (high - low) + low
-        return posterior(getattr(self.network, self.method)(image.flatten(1) if self.flat else image))
+        rows = image.flatten(1) if self.flat else image
+        return posterior(getattr(self.network, self.method)(rows.clone()))  # it may work in place
 
 
 class Decoder(nn.Module):
@@ -58,7 +59,7 @@ class Decoder(nn.Module):
         self.network, self.method, self.value_range, self.shape = network, method, value_range, shape
 
     def forward(self, z: Tensor) -> Tensor:
-        image = picture(getattr(self.network, self.method)(z))
+        image = picture(getattr(self.network, self.method)(z.clone()))  # it may work in place
         low, high = self.value_range
         if self.value_range != UNIT:
             image = (image - low) * (1 / (high - low))

@@ -9,16 +9,17 @@ from typing import Any
 
 import click
 
-from vae_gen.bundles import DEFAULT
 from vae_gen.cli import options
 from vae_gen.reading import Reading
 
 
 @click.command()
-@click.argument("model", default=DEFAULT)
+@options.model_argument
 @options.reading_options
 @click.option(
-    "--out", type=options.PathType(), help="Where to write and remove. Default: the folder for temporary files."
+    "--out",
+    type=options.PathType(),
+    help="A folder to write to; what is written is removed. Default: that for temporary files.",
 )
 @click.option(
     "--seconds",

@@ -13,7 +13,7 @@ from vae_gen.reading import Reading
 
 
 @click.command()
-@click.option("--z", required=True, help="Numbers between commas, a .npy or .csv file, or - for lines on stdin.")
+@click.option("--z", required=True, help="Numbers between commas, a .npy, .npz or .csv file, or - for lines on stdin.")
 @options.destination_option
 @options.model_option
 @options.reading_options
@@ -50,7 +50,7 @@ def decode(
 
     place = destination(out, format)
     network = open_model(model, reading)
-    latents = network.check_latents(read_latents(z, sys.stdin))
+    latents = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
     store = open_store(place.root)
     everything = Indices.of(0, len(latents))
     run = plan(model, None, everything, reading=reading, format=place.format, file=place.file)

@@ -15,10 +15,10 @@ from vae_gen.cli import options
 @click.option(
     "--out",
     type=options.PathType(),
-    help="A file, which is replaced; .csv or .npy: the means; .npz: `mean` and `log_var`. "
-    "Default: the means on stdout, a line a picture.",
+    help="A file, which is replaced. .csv: a line a picture, with its name, means and log-variances. .npz: the arrays "
+    "`mean` and `log_var`. .npy: the means. Default: CSV on stdout.",
 )
-@options.model_option
+@options.bundle_option
 @options.invert_option
 @options.threads_option
 @options.json_option
@@ -49,12 +49,13 @@ def encode(
         options.check_not_an_input(out, pictures)
     network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
+    options.hint_at_invert(loaded.images, network, invert, quiet)
     mean, log_var = network.encode(loaded.images)
     if out is not None:
-        write_latents(out, mean, log_var)
+        write_latents(out, loaded.names, mean, log_var)
         options.say(f"latents of {options.count(len(mean), 'picture')} in {out}", quiet)
     if as_json:
         rows = zip(loaded.names, mean.tolist(), log_var.tolist(), strict=True)
         click.echo(json.dumps([dict(zip(("picture", "mean", "log_var"), row, strict=True)) for row in rows], indent=2))
     elif out is None:
-        click.echo(to_csv(mean), nl=False)
+        click.echo(to_csv(loaded.names, mean, log_var), nl=False)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_gen.bundles import DEFAULT
 from vae_gen.cli import options
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ WIDTH = 24  # of the names of figures
 
 
 @click.command()
-@click.argument("model", default=DEFAULT)
+@options.model_argument
 @click.option(
     "--data",
     type=options.PathType(),
@@ -36,7 +35,9 @@ WIDTH = 24  # of the names of figures
     show_default=True,
     help="Images of each kind that are compared; fewer where the data has fewer.",
 )
-@options.seed_option
+@click.option(
+    "--seed", type=int, help="0 to 2**64 - 1; the same seed gives the same figures. Default: a fresh one, shown."
+)
 @options.skip_bad_option
 @options.invert_option
 @click.option("--write", is_flag=True, help="Record the result in the bundle's manifest.json, under metrics.evaluate.")
@@ -55,7 +56,7 @@ def evaluate(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure how good a model is, on images that it was not trained on.
+    """Measure a model on images that it was not trained on.
 
     MODEL is a shipped model's name or a bundle's directory. The images are the data's test images, or its
     validation images if it has none. Sets of images are compared in the 64 leading principal components of the

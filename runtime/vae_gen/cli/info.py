@@ -7,13 +7,12 @@ import json
 
 import click
 
-from vae_gen.bundles import DEFAULT
 from vae_gen.cli import options
 from vae_gen.reading import Reading
 
 
 @click.command()
-@click.argument("model", default=DEFAULT)
+@options.model_argument
 @options.reading_options
 @options.json_option
 def info(model: str, reading: Reading, as_json: bool) -> None:

@@ -10,21 +10,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from vae_gen.bundles import DEFAULT
+from vae_gen.bundles import DEFAULT, shipped
 from vae_gen.defaults import FORMATS
 from vae_gen.errors import UsageError
 from vae_gen.reading import LAYOUTS, Range, Reading, parse_range
+
+if TYPE_CHECKING:
+    from vae_gen.images import FloatImages
+    from vae_gen.model import Model
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
 
 class PathType(click.Path):
-    """A path; an empty one, which would mean the current folder, is a mistake."""
+    """A path; an empty one, which would mean the current folder, or a URL, a folder below it, is a mistake."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -32,7 +37,24 @@ class PathType(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("an empty path", param, ctx)
+        if "://" in str(value):
+            self.fail(
+                f"{value} is a URL, and this is a path on this machine; URLs are for --out of sample and decode, and "
+                "for verify.",
+                param,
+                ctx,
+            )
         return super().convert(value, param, ctx)
+
+
+class ModelType(click.types.StringParamType):
+    """A model, as `--model` takes it: completed to the names of those that ship, else to paths."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(name) for name in shipped() if name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file"), *names]  # bash forgets what stands before "file"
 
 
 class NumberRange(click.FloatRange):
@@ -69,12 +91,18 @@ def not_empty(context: click.Context, parameter: click.Parameter, value: str) ->
     return value
 
 
+MODEL = ModelType()
 model_option = click.option(
     "--model",
+    type=MODEL,
     default=DEFAULT,
     show_default=True,
     help="A shipped model's name, a bundle's directory, or a decoder.onnx.",
 )
+bundle_option = click.option(
+    "--model", type=MODEL, default=DEFAULT, show_default=True, help="A shipped model's name, or a bundle's directory."
+)
+model_argument = click.argument("model", type=MODEL, default=DEFAULT)
 _reading_options = (
     click.option(
         "--layout",
@@ -174,6 +202,15 @@ def say(message: str, quiet: bool = False) -> None:
     """A message for the person at the terminal, on stderr."""
     if not quiet:
         click.echo(message, err=True)
+
+
+def hint_at_invert(images: FloatImages, network: Model, invert: bool, quiet: bool) -> None:
+    """Tell who gives dark pictures on white to a model of light ones on black, or the reverse, of --invert."""
+    from vae_gen.pictures import fit_better_inverted
+
+    if not quiet and fit_better_inverted(images, network):
+        advice = "leave out --invert" if invert else "try --invert"
+        click.echo(f"the model knows such pictures with black and white swapped: {advice}", err=True)
 
 
 def place(out: str) -> str:

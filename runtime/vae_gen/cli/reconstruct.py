@@ -13,7 +13,7 @@ from vae_gen.cli import options
 @click.command()
 @options.pictures_argument
 @options.out_option("reconstruct.png", "The sheet, a PNG file; it is replaced.")
-@options.model_option
+@options.bundle_option
 @click.option("--show", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Pictures on the sheet.")
 @click.option("--columns", type=click.IntRange(1, 1000), default=10, show_default=True, help="Pictures in a row of it.")
 @click.option("--scale", type=click.IntRange(1, 64), help="Enlarge each pixel. Default: to about 64 pixels a picture.")
@@ -55,6 +55,7 @@ def reconstruct(
     options.check_not_an_input(out, pictures)
     network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
+    options.hint_at_invert(loaded.images, network, invert, quiet)
     mean, _ = network.encode(loaded.images)
     outputs = network.decode(mean)
     errors = sum_of_squared_errors(outputs, loaded.images)

@@ -35,26 +35,28 @@ def _parse_pair(separator: str, example: str) -> options.Callback:
 @options.reading_options
 @options.seed_option
 @click.option("--start", type=int, help="Index of the first image.  [default: 0]")
-@click.option("--indices", help="These images and no others: 5,17,100-120. Instead of --n and --start.")
+@click.option("--indices", metavar="LIST", help="These images and no others: 5,17,100-120. Instead of --n and --start.")
 @click.option(
     "--temperature",
     type=options.NumberRange(0, MAX_TEMPERATURE),
     default=1.0,
     show_default=True,
-    help="Factor on the latents.",
+    help="Factor on the latents: below 1 more typical images, above 1 more varied ones.",
 )
 @options.format_option
 @click.option("--shard-size", type=int, help="Images in each of several numbered files; for all formats but png.")
 @click.option(
     "--shard",
+    metavar="I/N",
     callback=_parse_pair("/", "0/8, the first of 8, to 7/8, the last"),
-    help="Make part i of n of the run: 0/8 to 7/8.",
+    help="Make one of several disjoint shards of the run: 0/8, 1/8, ... 7/8. Needs --seed.",
 )
 @click.option("--latents", is_flag=True, help="Write the latents too: float32 [n, latent_dim] in .npy files.")
 @click.option(
     "--grid",
+    metavar="ROWSxCOLUMNS",
     callback=_parse_pair("x", "10x10, rows x columns"),
-    help="Write a contact sheet of the first images too: rows x columns.",
+    help="Write a contact sheet of the first images too, such as 10x10.",
 )
 @click.option("--no-metadata", is_flag=True, help="Write no seed, index and model into the images.")
 @options.batch_size_option

@@ -16,7 +16,7 @@ from vae_gen.reading import Reading
 @options.out_option("traverse.gif", "A file that ends in .gif, .webp, .png or .apng; it is replaced.")
 @options.model_option
 @options.reading_options
-@click.option("--z", help="Start from this point: numbers between commas, or a file with one line of them.")
+@click.option("--z", help="Start from this point: numbers between commas, or a file of one point.")
 @click.option("--picture", type=options.PathType(), help="Start from the latents of this picture.")
 @options.invert_option
 @options.seed_option
@@ -31,7 +31,9 @@ from vae_gen.reading import Reading
 @click.option("--to", "high", type=options.NumberRange(-100, 100), default=3.0, show_default=True, help="Last value.")
 @click.option("--frames", type=click.IntRange(2, 10_000), default=60, show_default=True, help="How many values.")
 @click.option("--fps", type=options.NumberRange(1, 50), default=20, show_default=True, help="Frames a second.")
-@click.option("--caption", is_flag=True, help="Write the latent's value above each frame.")
+@click.option(
+    "--caption", is_flag=True, help="Write the latent's value above each frame; of several, also each one's number."
+)
 @click.option("--scale", type=click.IntRange(1, 64), help="Enlarge each pixel. Default: to about 224 pixels.")
 @options.threads_option
 @options.quiet_option
@@ -55,7 +57,8 @@ def traverse(
 ) -> None:
     """Show what a latent does, as an animation.
 
-    One latent is swept from --from to --to, the others stay at a random point, at --z, or at --picture.
+    Latents are swept from --from to --to, one at a time. The others stay where they are: at a random point, which
+    --seed decides, at --z, or where the encoder puts --picture.
 
     \b
     vae-gen traverse --dim 7
@@ -63,7 +66,7 @@ def traverse(
     """
     import numpy as np
 
-    from vae_gen.animate import check_format, save_animation, to_frames
+    from vae_gen.animate import check_format, labelled, save_animation, to_frames
     from vae_gen.errors import UsageError
     from vae_gen.images import enlarge, grid, viewing_factor
     from vae_gen.latent_files import read_latents
@@ -79,9 +82,11 @@ def traverse(
     options.check_not_an_input(out, [picture] if picture else [])
     network = load(model, threads, **vars(reading))
     if z is not None:
-        points = network.check_latents(read_latents(z, sys.stdin))
+        points = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
     elif picture is not None:
-        points, _ = network.encode(load_pictures([picture], network.image_shape, invert).images)
+        images = load_pictures([picture], network.image_shape, invert).images
+        options.hint_at_invert(images, network, invert, quiet)
+        points, _ = network.encode(images)
     else:
         if seed is None:
             seed = fresh_seed()
@@ -93,8 +98,15 @@ def traverse(
     values = np.linspace(low, high, frames)
     dims = range(network.latent_dim) if dim is None else [dim]
     sweeps = np.stack([network.decode_bytes(traversal(points[0], each, values)) for each in dims], axis=1)
-    pictures = sweeps[:, 0] if dim is not None else np.stack([grid(cells) for cells in sweeps])
-    pictures = enlarge(pictures, scale or viewing_factor(*pictures.shape[-2:]))
+    sheet = sweeps[0, 0] if dim is not None else grid(sweeps[0])
+    factor = scale or viewing_factor(*sheet.shape[-2:])
+    tiles = enlarge(sweeps, factor)
+    if dim is not None:
+        pictures = tiles[:, 0]
+    else:
+        if caption:
+            tiles = np.stack([labelled(tiles[:, each], str(each)) for each in dims], axis=1)
+        pictures = np.stack([grid(cells, gap=2 * factor) for cells in tiles])
     name = "z" if dim is None else f"z[{dim}]"
     captions = [f"{name} = {value:+.2f}" for value in values] if caption else None
     save_animation(to_frames(pictures, captions), out, fps)

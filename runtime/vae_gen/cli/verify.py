@@ -25,7 +25,7 @@ IMAGES_WORTH_PROCESSES = 20_000
 @options.json_option
 @options.quiet_option
 def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: bool) -> None:
-    """Check what sample has written against its manifest.
+    """Check what sample or decode has written against its manifest.
 
     OUT is what --out was: every part must be there, of every shard, with the pixels that it was made with. The exit
     status is 1 if anything is wrong. sample --resume makes again what is gone, and leaves what is there.
