@@ -1,0 +1,56 @@
+"""Graphs of unusual make: their simplified form is valid, costs no more and computes the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+from vae_gen_export.simplify import Simplification, simplify
+
+
+def graph(text: str, opset: int = 17, **constants: np.ndarray) -> onnx.ModelProto:
+    """A graph in ONNX's text form, and the constants that it names."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> agraph {text}')
+    for name, values in constants.items():
+        values = values.astype(np.float32) if values.dtype == np.float64 else values
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape)
+
+
+def run(model: onnx.ModelProto, batch: int) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(batch)
+    shapes = {
+        each.name: [size if isinstance(size, int) else batch for size in each.shape] for each in session.get_inputs()
+    }
+    return session.run(None, {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()})
+
+
+def simplified(before: onnx.ModelProto, batches: tuple[int, ...] = (1, 2, 3, 7)) -> tuple[list[str], Simplification]:
+    """The operations of the simplified graph, which is one, and computes the same."""
+    after, what = simplify(before)
+    onnx.checker.check_model(after, full_check=True)
+    assert list(after.graph.output) == list(before.graph.output)
+    for batch in batches:
+        for expected, found in zip(run(before, batch), run(after, batch), strict=True):
+            assert found.shape == expected.shape
+            assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
+    assert what.multiply_adds_after <= what.multiply_adds_before
+    return [node.op_type for node in after.graph.node], what
+
+
+def test_a_dense_layers_bias_may_be_one_number_without_axes() -> None:
+    weights = normal(4, 6)
+    weights[:, 2] = 0
+    text = "(float[b, 4] x) => (float[b, 2] y) { h = Gemm(x, v, c) a = Relu(h) y = Gemm(a, w, d) }"
+    before = graph(text, v=weights, c=np.array(0.5), w=normal(6, 2), d=np.array(-0.25))
+    operations, what = simplified(before)
+    assert operations == ["Gemm", "Relu", "Gemm"]
+    assert [(each.removed, each.remaining) for each in what.removals] == [(1, 5)]
