@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 from onnx import numpy_helper
 from vae_gen_export.simplify import Simplification, simplify
 
@@ -14,8 +13,8 @@ def graph(text: str, opset: int = 17, **constants: np.ndarray) -> onnx.ModelProt
     """A graph in ONNX's text form, and the constants that it names."""
     model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> agraph {text}')
     for name, values in constants.items():
-        values = values.astype(np.float32) if values.dtype == np.float64 else values
-        model.graph.initializer.append(numpy_helper.from_array(values, name))
+        kind = np.float32 if values.dtype == np.float64 else values.dtype
+        model.graph.initializer.append(numpy_helper.from_array(values.astype(kind), name))
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -54,3 +53,14 @@ def test_a_dense_layers_bias_may_be_one_number_without_axes() -> None:
     operations, what = simplified(before)
     assert operations == ["Gemm", "Relu", "Gemm"]
     assert [(each.removed, each.remaining) for each in what.removals] == [(1, 5)]
+
+
+def test_a_product_with_several_matrices_is_no_layer_with_channels() -> None:
+    text = "(float[b, 8, 1, 7] x) => (float[b, 1, 3, 6] y) { h = MatMul(x, v) a = Relu(h) y = ConvTranspose(a, w) }"
+    operations, _ = simplified(graph(text, v=normal(8, 7, 4), w=normal(8, 1, 3, 3)))
+    assert operations == ["MatMul", "Relu", "ConvTranspose"]
+    weights = normal(4, 4, 6)
+    weights[0] = 0
+    text = "(float[b, 4, 5, 4] x) => (float[b, 4, 5, 2] y) { h = MatMul(x, v) a = Relu(h) y = MatMul(a, w) }"
+    operations, _ = simplified(graph(text, v=weights, w=normal(4, 6, 2)))
+    assert operations == ["MatMul", "Relu", "MatMul"]

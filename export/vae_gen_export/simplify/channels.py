@@ -54,7 +54,7 @@ class Layer:
             return None
         if view.variable_inputs(node) != [0] or not keeps_rows(view, node) or not weight.size:
             return None
-        if weight.ndim == 2 and len(view.shapes[node.input[0]]) != 1:
+        if node.op_type in ("Gemm", "MatMul") and (weight.ndim != 2 or len(view.shapes[node.input[0]]) != 1):
             return None
         neutral = {"group": 1, "transA": 0, "alpha": 1.0, "beta": 1.0, "auto_pad": b"NOTSET"}
         if any(given.get(name, value) != value for name, value in neutral.items()):
