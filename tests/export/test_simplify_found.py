@@ -64,3 +64,12 @@ def test_a_product_with_several_matrices_is_no_layer_with_channels() -> None:
     text = "(float[b, 4, 5, 4] x) => (float[b, 4, 5, 2] y) { h = MatMul(x, v) a = Relu(h) y = MatMul(a, w) }"
     operations, _ = simplified(graph(text, v=weights, w=normal(4, 6, 2)))
     assert operations == ["MatMul", "Relu", "MatMul"]
+
+
+def test_where_a_dense_layer_always_has_a_bias_it_keeps_one_of_zeros() -> None:
+    weights = normal(6, 2)
+    weights[1] = 0
+    text = "(float[b, 4] x) => (float[b, 2] y) { h = Gemm(x, v, c) a = Relu(h) y = Gemm(a, w, d) }"
+    before = graph(text, opset=9, v=normal(4, 6), c=normal(6), w=weights, d=np.zeros(2))
+    _, what = simplified(before)
+    assert [(each.removed, each.remaining) for each in what.removals] == [(1, 5)]

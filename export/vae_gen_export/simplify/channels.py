@@ -152,7 +152,8 @@ def _activated(view: View, first: Layer, between: list[onnx.NodeProto]) -> Float
 def _set(view: View, graph: onnx.GraphProto, layer: Layer, weight: Float64, bias: Float64) -> None:
     node = next(node for node in graph.node if node.output[0] == layer.node.output[0])
     held = np.swapaxes(weight, 0, 1) if _is_turned(node) else weight
-    parameters = {"weight": held} | ({"bias": bias} if bias.any() else {})
+    has_bias = bias.any() or view.opset < 11  # before, Gemm always has one
+    parameters = {"weight": held} | ({"bias": bias} if has_bias else {})
     names = [view.unused_name(f"{node.output[0]}.{suffix}") for suffix in parameters]
     for name, values in zip(names, parameters.values(), strict=True):
         graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), name))
