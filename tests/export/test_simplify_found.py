@@ -73,3 +73,14 @@ def test_where_a_dense_layer_always_has_a_bias_it_keeps_one_of_zeros() -> None:
     before = graph(text, opset=9, v=normal(4, 6), c=normal(6), w=weights, d=np.zeros(2))
     _, what = simplified(before)
     assert [(each.removed, each.remaining) for each in what.removals] == [(1, 5)]
+
+
+def test_names_are_given_once_even_to_parts_that_begin_at_the_same_tensor() -> None:
+    def norm(seed: int) -> dict[str, np.ndarray]:
+        values = np.random.default_rng(seed).uniform(0.5, 2, (4, 3))
+        return dict(zip([f"{letter}{seed}" for letter in "sbmv"], values, strict=True))
+
+    text = """(float[b, 3, 4, 4] x) => (float[b, 3, 4, 4] y1, float[b, 3, 4, 4] y2)
+        { y1 = BatchNormalization(x, s1, b1, m1, v1) y2 = BatchNormalization(x, s2, b2, m2, v2) }"""
+    operations, _ = simplified(graph(text, **norm(1), **norm(2)))
+    assert operations == ["Mul", "Add", "Mul", "Add"]
