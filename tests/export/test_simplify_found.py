@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx import numpy_helper
 from vae_gen_export.simplify import Simplification, simplify
 
@@ -84,3 +85,10 @@ def test_names_are_given_once_even_to_parts_that_begin_at_the_same_tensor() -> N
         { y1 = BatchNormalization(x, s1, b1, m1, v1) y2 = BatchNormalization(x, s2, b2, m2, v2) }"""
     operations, _ = simplified(graph(text, **norm(1), **norm(2)))
     assert operations == ["Mul", "Add", "Mul", "Add"]
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_outputs_that_are_made_twice_keep_their_types(opset: int) -> None:
+    text = """(float[b, 2, 3] x) => (float[b, 6] y, float[b] z)
+        { f = Flatten(x) y = Flatten(x) z = ReduceMax <axes=[1], keepdims=0> (f) }"""
+    simplified(graph(text, opset))
