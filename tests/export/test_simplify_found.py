@@ -92,3 +92,11 @@ def test_outputs_that_are_made_twice_keep_their_types(opset: int) -> None:
     text = """(float[b, 2, 3] x) => (float[b, 6] y, float[b] z)
         { f = Flatten(x) y = Flatten(x) z = ReduceMax <axes=[1], keepdims=0> (f) }"""
     simplified(graph(text, opset))
+
+
+@pytest.mark.parametrize(("ceil", "expected"), [(0, ["Flatten", "Gemm"]), (1, ["AveragePool", "Flatten", "Gemm"])])
+def test_averages_of_windows_that_stick_out_are_left_alone(ceil: int, expected: list[str]) -> None:
+    text = f"""(float[b, 4, 7] x) => (float[b, 1] y)
+        {{ p = AveragePool <ceil_mode={ceil}, kernel_shape=[3], strides=[3]> (x) f = Flatten(p) y = Gemm(f, w, c) }}"""
+    operations, _ = simplified(graph(text, w=normal(12 if ceil else 8, 1), c=normal(1)))
+    assert operations == expected
