@@ -100,3 +100,11 @@ def test_averages_of_windows_that_stick_out_are_left_alone(ceil: int, expected: 
         {{ p = AveragePool <ceil_mode={ceil}, kernel_shape=[3], strides=[3]> (x) f = Flatten(p) y = Gemm(f, w, c) }}"""
     operations, _ = simplified(graph(text, w=normal(12 if ceil else 8, 1), c=normal(1)))
     assert operations == expected
+
+
+@pytest.mark.parametrize("axis", [2, -1, 1, -2])
+def test_a_new_axis_may_come_last(axis: int) -> None:
+    text = """(float[b, 4] x) => (float[b, 2] y)
+        { a = Gemm(x, v, c) u = Unsqueeze(a, axes) f = Flatten(u) y = Gemm(f, w, d) }"""
+    model = graph(text, v=normal(4, 6), c=normal(6), axes=np.array([axis]), w=normal(6, 2), d=normal(2))
+    assert simplified(model)[0] == ["Gemm"]
