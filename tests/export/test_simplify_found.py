@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 from vae_gen_export.simplify import Simplification, simplify
+from vae_gen_export.simplify.agreement import largest_difference
 
 
 def graph(text: str, opset: int = 17, **constants: np.ndarray) -> onnx.ModelProto:
@@ -108,3 +109,10 @@ def test_a_new_axis_may_come_last(axis: int) -> None:
         { a = Gemm(x, v, c) u = Unsqueeze(a, axes) f = Flatten(u) y = Gemm(f, w, d) }"""
     model = graph(text, v=normal(4, 6), c=normal(6), axes=np.array([axis]), w=normal(6, 2), d=normal(2))
     assert simplified(model)[0] == ["Gemm"]
+
+
+def test_a_value_that_is_near_zero_by_chance_is_measured_by_the_other_rows() -> None:
+    first = np.random.default_rng(0).standard_normal(1)  # as the comparison draws it
+    text = "(float[b, 1] x) => (float[b, 1] y) { y = Sub(x, c) }"
+    exact, rounded = (graph(text, c=first + 1e-3 + rounding) for rounding in (0, 3e-7))
+    assert 1e-7 < largest_difference(exact, rounded) < 5e-7
