@@ -111,6 +111,15 @@ def test_a_new_axis_may_come_last(axis: int) -> None:
     assert simplified(model)[0] == ["Gemm"]
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_images_that_evaluators_resize_differently_are_left_alone(mode: str) -> None:
+    text = f"""(float[b, 2, 5, 7] x) => (float[b, 1] y)
+        {{ r = Resize <mode="{mode}", coordinate_transformation_mode="align_corners"> (x, , scales)
+           f = Flatten(r) y = Gemm(f, w, c) }}"""
+    before = graph(text, scales=np.array([1, 1, 1.5, 1.5]), w=normal(2 * 7 * 10, 1), c=normal(1))
+    assert simplified(before)[0] == ["Resize", "Flatten", "Gemm"]
+
+
 def test_a_value_that_is_near_zero_by_chance_is_measured_by_the_other_rows() -> None:
     first = np.random.default_rng(0).standard_normal(1)  # as the comparison draws it
     text = "(float[b, 1] x) => (float[b, 1] y) { y = Sub(x, c) }"
