@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
+from vae_gen.cli import main
 from vae_gen_export.simplify import Simplification, simplify
 from vae_gen_export.simplify.agreement import largest_difference
 
@@ -125,3 +128,17 @@ def test_a_value_that_is_near_zero_by_chance_is_measured_by_the_other_rows() -> 
     text = "(float[b, 1] x) => (float[b, 1] y) { y = Sub(x, c) }"
     exact, rounded = (graph(text, c=first + 1e-3 + rounding) for rounding in (0, 3e-7))
     assert 1e-7 < largest_difference(exact, rounded) < 5e-7
+
+
+def test_weights_that_overflow_are_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = normal(5, 6)
+    weights[:, 1] = 0
+    text = "(float[b, 5] x) => (float[b, 3] y) { h = Gemm(x, v, c) a = Relu(h) y = Gemm(a, w) }"
+    bias = np.array([1, 1e38, 1, 1, 1, 1])
+    onnx.save(graph(text, v=weights, c=bias, w=np.full((6, 3), 20.0)), tmp_path / "in.onnx")
+    target = tmp_path / "out.onnx"
+    assert main(["simplify", str(tmp_path / "in.onnx"), str(target)]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "largest difference on random data: 0 of the largest value",
+        f"written to {target}",
+    ]
