@@ -41,7 +41,7 @@ def _give_sizes(model: onnx.ModelProto) -> None:
             continue
         along = tuple(size[given["axis"] - 1] for size in sizes if size)
         if along not in names:
-            names[along] = view.unused_name(f"{node.input[0]}.sizes", names.values())
+            names[along] = view.unused_name(f"{node.input[0]}.sizes")
             tensor = onnx.helper.make_tensor(names[along], onnx.TensorProto.INT64, [len(along)], along)
             model.graph.initializer.append(tensor)
         node.input.append(names[along])

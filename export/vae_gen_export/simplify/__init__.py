@@ -14,6 +14,7 @@ from typing import Any
 
 import onnx
 
+from vae_gen_export.silence import silence
 from vae_gen_export.simplify.affine import Rewrite, rewrite_affine
 from vae_gen_export.simplify.channels import Removal, remove_channels
 from vae_gen_export.simplify.costs import total_multiply_adds
@@ -63,6 +64,11 @@ def simplify(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Simplification]:
     Inputs, outputs, opset, metadata and doc strings stay. The batch is the first axis. What does not compute in
     float32 is only tidied, and a graph that holds others (If, Loop) or sparse tensors is left as it is.
     """
+    with silence():  # of weights that are not finite, and of what onnx_ir leaves out
+        return _simplified(model)
+
+
+def _simplified(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Simplification]:
     left_alone = _is_beyond(model.graph)
     simplified = model if left_alone else tidy(model)
     before = total_multiply_adds(View(simplified))

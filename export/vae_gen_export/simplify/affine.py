@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from vae_gen_export.simplify.convolutions import convolution, transposed_convolution
@@ -35,11 +34,6 @@ class Rewrite:
 
 def rewrite_affine(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Rewrite]]:
     """`model` with each affine part in its cheapest form, and what was rewritten."""
-    with np.errstate(all="ignore"):  # weights may be anything; what is not finite agrees with nothing
-        return _rewritten(model)
-
-
-def _rewritten(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Rewrite]]:
     rewrites: list[Rewrite] = []
     rejected: Rejected = set()
     while True:

@@ -54,12 +54,10 @@ class Layer:
             return None
         if view.variable_inputs(node) != [0] or not keeps_rows(view, node) or not weight.size:
             return None
-        if weight.ndim == 2 and len(view.shapes[node.input[0]]) != 1:
+        if node.op_type in ("Gemm", "MatMul") and (weight.ndim != 2 or len(view.shapes[node.input[0]]) != 1):
             return None
         neutral = {"group": 1, "transA": 0, "alpha": 1.0, "beta": 1.0, "auto_pad": b"NOTSET"}
         if any(given.get(name, value) != value for name, value in neutral.items()):
-            return None
-        if bias is not None and bias.size not in (1, bias.shape[-1]):
             return None
         seen: Float64 = as_float64(np.swapaxes(weight, 0, 1) if _is_turned(node) else weight)
         full = np.zeros(len(seen)) if bias is None else np.broadcast_to(as_float64(bias).reshape(-1), (len(seen),))
@@ -154,7 +152,8 @@ def _activated(view: View, first: Layer, between: list[onnx.NodeProto]) -> Float
 def _set(view: View, graph: onnx.GraphProto, layer: Layer, weight: Float64, bias: Float64) -> None:
     node = next(node for node in graph.node if node.output[0] == layer.node.output[0])
     held = np.swapaxes(weight, 0, 1) if _is_turned(node) else weight
-    parameters = {"weight": held} | ({"bias": bias} if bias.any() else {})
+    has_bias = bias.any() or view.opset < 11  # before, Gemm always has one
+    parameters = {"weight": held} | ({"bias": bias} if has_bias else {})
     names = [view.unused_name(f"{node.output[0]}.{suffix}") for suffix in parameters]
     for name, values in zip(names, parameters.values(), strict=True):
         graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), name))

@@ -64,11 +64,9 @@ class Form:
     part: Part
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
-    taken: set[str] = field(default_factory=set)
 
     def name(self, wish: str) -> str:
-        self.taken.add(unused := self.part.view.unused_name(wish, self.taken))
-        return unused
+        return self.part.view.unused_name(wish)
 
     def constant(self, suffix: str, values: Array) -> str:
         name = self.name(f"{'_'.join(self.part.outputs)}.{suffix}")

@@ -28,7 +28,7 @@ def keeps_rows(view: View, node: onnx.NodeProto) -> bool:
 
 
 def _leaves_first_axis(view: View, node: onnx.NodeProto, rank: int) -> bool:
-    return 0 not in {axis % rank for axis in _axes(view, node, rank)}
+    return {0, -rank}.isdisjoint(_axes(view, node, rank))
 
 
 def _transpose(_view: View, node: onnx.NodeProto, _rank: int) -> bool:

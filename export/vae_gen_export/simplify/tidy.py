@@ -35,13 +35,13 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
         common.RemoveUnusedNodesPass(),
     )(graph)
     tidied = onnx_ir.to_proto(graph)
-    _give_back_names(tidied.graph, [value.name for value in model.graph.output])
+    _give_back(tidied.graph, list(model.graph.output))
     return tidied
 
 
-def _give_back_names(graph: onnx.GraphProto, names: list[str]) -> None:
-    """Outputs that are the same have become one: make each of its own name again."""
-    for value, name in zip(graph.output, names, strict=True):
-        if value.name != name:
-            graph.node.append(onnx.helper.make_node("Identity", [value.name], [name]))
-            value.name = name
+def _give_back(graph: onnx.GraphProto, outputs: list[onnx.ValueInfoProto]) -> None:
+    """What is the same has become one: make each output of its own name and type again."""
+    for value, output in zip(graph.output, outputs, strict=True):
+        if value.name != output.name:
+            graph.node.append(onnx.helper.make_node("Identity", [value.name], [output.name]))
+        value.CopyFrom(output)

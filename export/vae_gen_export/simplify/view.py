@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -77,11 +76,15 @@ class View:
         """Whether `name` is an output of the graph or goes into a node that is not one of `nodes`."""
         return name in self.outputs or not nodes.issuperset(self.users.get(name, ()))
 
-    def unused_name(self, name: str, taken: Iterable[str] = ()) -> str:
-        used = self.producer.keys() | self.constants.keys() | self.users.keys() | set(taken)
-        used |= {value.name for value in self.graph.input}
-        while name in used:
+    @cached_property
+    def _names(self) -> set[str]:
+        return {*self.producer, *self.constants, *self.users, *(value.name for value in self.graph.input)}
+
+    def unused_name(self, name: str) -> str:
+        """A name like `name` that the graph does not have, given once."""
+        while name in self._names:
             name += "_"
+        self._names.add(name)
         return name
 
 
