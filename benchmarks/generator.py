@@ -1,6 +1,7 @@
 """The batch generator beside what bounds it: images a second, as ratios of one run.
 
 python benchmarks/generator.py --folder /mnt/disk [--images 20000] [--rounds 5] [--threads 2]
+python benchmarks/generator.py --folder /dev/shm --images 400000 --shard-size 20000 --rounds 2    # worth processes
 python benchmarks/generator.py --folder /mnt/disk --memory    # the largest memory at 10,000 and at 1,000,000 images
 python benchmarks/generator.py --folder /mnt/disk --start     # the whole process: 100 images beside two imports
 
@@ -28,7 +29,7 @@ from vae_gen.bundles import DEFAULT, find
 from vae_gen.defaults import SUFFIXES
 from vae_gen.generate import open_model, plan
 from vae_gen.indices import Indices
-from vae_gen.jobs import Crew, make_run
+from vae_gen.jobs import make_run
 from vae_gen.manifest import DECODER
 from vae_gen.runs import Run
 
@@ -37,14 +38,15 @@ PLAIN_BATCH = 128
 FORMATS = ("npy", "npz", "idx", "tar", "zip", "png")
 
 
-def run_of(format: str, images: int) -> Run:
-    file = f"images{SUFFIXES[format]}" if format in SUFFIXES else ""
-    return plan(DEFAULT, 0, Indices.of(0, images), format=format, file=file)
+def run_of(format: str, images: int, part_size: int | None = None) -> Run:
+    """One file, or parts of that size."""
+    container = format in SUFFIXES
+    file = f"images{SUFFIXES[format]}" if container and part_size is None else ""
+    return plan(DEFAULT, 0, Indices.of(0, images), format=format, file=file, part_size=part_size if container else None)
 
 
-def generator(format: str, images: int, threads: int) -> Callable[[Path], None]:
-    run = run_of(format, images)
-    return lambda folder: make_run(run, str(folder), Crew(threads, workers=1)) and None
+def generator(run: Run) -> Callable[[Path], None]:
+    return lambda folder: make_run(run, str(folder)) and None
 
 
 def bare_decoder(images: int, threads: int) -> Callable[[Path], None]:
@@ -111,7 +113,7 @@ def timed(work: Callable[[Path], None], folder: Path) -> float:
         os.sync()  # so that nobody pays for another's writes
 
 
-def compare(folder: Path, images: int, rounds: int, threads: int) -> None:
+def compare(folder: Path, images: int, rounds: int, threads: int, part_size: int | None) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         make_run(run_of("png", images), place)
         sizes = [path.stat().st_size for path in sorted(Path(place).rglob("*.png"))]
@@ -119,7 +121,7 @@ def compare(folder: Path, images: int, rounds: int, threads: int) -> None:
         "bare onnxruntime": bare_decoder(images, threads),
         "bare files": bare_files(sizes),
         "plain way": plain_way(images, threads),
-        **{name: generator(name, images, threads) for name in FORMATS},
+        **{name: generator(run_of(name, images, part_size)) for name in FORMATS},
     }
     times: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 1):
@@ -139,8 +141,8 @@ def compare(folder: Path, images: int, rounds: int, threads: int) -> None:
         print(f"{name:18}{1 / median:10,.0f}{1e6 * median:10.1f}{shown}")
 
 
-def peak_memory(folder: Path, threads: int) -> None:
-    """The largest resident memory of the command, in a process of its own, by the kernel's account."""
+def peak_memory(folder: Path) -> None:
+    """The largest resident memory of the command, which runs in one process, by the kernel's account."""
     code = "import resource, sys; from vae_gen.cli import main; status = main(sys.argv[1:]); "
     code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"
     for name in FORMATS:
@@ -149,9 +151,7 @@ def peak_memory(folder: Path, threads: int) -> None:
             with tempfile.TemporaryDirectory(dir=folder) as place:
                 out = f"{place}/images{SUFFIXES.get(name, '')}"
                 command = ["sample", "--n", str(images), "--seed", "0", "--out", out, "--quiet", "--workers", "1"]
-                found = subprocess.run(
-                    [sys.executable, "-c", code, *command, "--threads", str(threads)], check=True, capture_output=True
-                )
+                found = subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True)
                 sizes.append(int(found.stdout) * 1024 / 1e6)
         small, large = sizes
         print(f"{name:5}{small:7.1f} MB at 10,000 images{large:7.1f} MB at 1,000,000, ratio {large / small:.3f}")
@@ -181,16 +181,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where to write and remove")
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of what the generator is compared with")
+    parser.add_argument("--shard-size", type=int, help="images in a container; default: one file")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--start", action="store_true")
     arguments = parser.parse_args()
     if arguments.memory:
-        peak_memory(arguments.folder, arguments.threads)
+        peak_memory(arguments.folder)
     elif arguments.start:
         start(arguments.folder, arguments.rounds)
     else:
-        compare(arguments.folder, arguments.images, arguments.rounds, arguments.threads)
+        compare(arguments.folder, arguments.images, arguments.rounds, arguments.threads, arguments.shard_size)
 
 
 if __name__ == "__main__":
