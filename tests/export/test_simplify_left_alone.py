@@ -10,6 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from vae_gen_export.simplify import simplify
 from vae_gen_export.simplify.evaluation import Subgraph
+from vae_gen_export.simplify.regions import Region
+from vae_gen_export.simplify.view import View
 
 from tests.export.simplification import graph_of, normal, operations, run
 
@@ -62,6 +64,12 @@ def test_a_part_that_makes_more_rows_than_it_takes_cannot_be_run() -> None:
     part = Subgraph(nodes, {"pairs": np.array([-1, 2])}, "x", ["y"], opsets, None)
     with pytest.raises(ValueError, match="mixed"):
         part(np.zeros((3, 4)))
+
+
+def test_a_part_that_mixes_rows_cannot_be_tried() -> None:
+    model = graph_of([helper.make_node("Transpose", ["x"], ["y"])], {}, [5, 5], [5, 5])
+    with pytest.raises(ValueError, match="y mixes rows"):
+        _ = Region(View(model), "x", (0,)).probe
 
 
 FIVE = np.arange(5, dtype=np.float32)
