@@ -81,7 +81,7 @@ def norm(channels: int) -> nn.BatchNorm2d:
 
 
 def graph_of(
-    nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], x: list[Any], y: list[Any], kind: int = 1
+    nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], x: list[Any], y: list[Any] | None, kind: int = 1
 ) -> onnx.ModelProto:
     tensors = [numpy_helper.from_array(values, name) for name, values in constants.items()]
     values = [helper.make_tensor_value_info(name, kind, shape) for name, shape in (("x", x), ("y", y))]

@@ -59,8 +59,6 @@ class Layer:
         neutral = {"group": 1, "transA": 0, "alpha": 1.0, "beta": 1.0, "auto_pad": b"NOTSET"}
         if any(given.get(name, value) != value for name, value in neutral.items()):
             return None
-        if bias is not None and bias.size not in (1, bias.shape[-1]):
-            return None
         seen: Float64 = as_float64(np.swapaxes(weight, 0, 1) if _is_turned(node) else weight)
         full = np.zeros(len(seen)) if bias is None else np.broadcast_to(as_float64(bias).reshape(-1), (len(seen),))
         return cls(node, seen, full)
