@@ -58,6 +58,35 @@ def test_other_precisions_are_left_alone() -> None:
     assert operations(small) == ["MatMul", "MatMul"]
 
 
+NOT_AFFINE = {
+    "statistics of the batch": helper.make_node(
+        "BatchNormalization", ["x", "one", "one", "one", "one"], ["h"], training_mode=1
+    ),
+    "a border that varies": helper.make_node("Pad", ["x", "pads", "level"], ["h"]),
+    "of another domain": helper.make_node("Neg", ["x"], ["h"], domain="other"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_AFFINE)
+def test_what_only_looks_affine_is_left_alone(name: str) -> None:
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["level"], keepdims=0),
+        NOT_AFFINE[name],
+        helper.make_node("Conv", ["h", "kernel"], ["maps"]),
+        helper.make_node("Tanh", ["maps"], ["bent"]),
+        helper.make_node("Mul", ["bent", "level"], ["y"]),
+    ]
+    constants = {"one": np.float32([1, 2]), "kernel": normal(3, 2, 1, 1), "pads": np.array([0, 0, 1, 1, 0, 0, 0, 0])}
+    height = 6 if name == "a border that varies" else 5
+    model = graph_of(nodes, constants, ["batch", 2, 5, 4], ["batch", 3, height, height - 1])
+    model.opset_import.append(helper.make_opsetid("other", 1))
+    known = helper.make_tensor_value_info("h", TensorProto.FLOAT, ["batch", 2, height, height - 1])
+    model.graph.value_info.append(known)  # as the program that made the graph may know it
+    small, what = simplify(model)
+    assert not what.rewrites
+    assert operations(small) == operations(model)
+
+
 def test_a_part_that_makes_more_rows_than_it_takes_cannot_be_run() -> None:
     nodes = [helper.make_node("Reshape", ["x", "pairs"], ["y"])]
     opsets = [helper.make_opsetid("", 18)]

@@ -116,3 +116,17 @@ def test_groups_of_transposed_convolutions_remain_groups() -> None:
     before, weight, after = (torch.tensor(values, dtype=torch.float64) for values in constants.values())
     expected = nn.functional.conv_transpose2d(x * before, weight, stride=(2, 1), groups=2)[:, :, 1:] * after
     np.testing.assert_allclose(run(model, x.numpy())[0], expected.numpy(), atol=1e-5)
+
+
+def test_borders_of_other_widths_stay_where_they_are() -> None:
+    constants = {"before": normal(1, 2, 1, 1), "weight": normal(3, 2, 3, 2)}
+    nodes = [
+        helper.make_node("Mul", ["x", "before"], ["scaled"]),
+        helper.make_node("Conv", ["scaled", "weight"], ["y"], pads=[2, 0, 1, 3], strides=[1, 2]),
+    ]
+    model, _ = simplify(graph_of(nodes, constants, ["batch", 2, 5, 6], ["batch", 3, 6, 4]))
+    assert operations(model) == ["Conv"]
+    x = torch.randn(3, 2, 5, 6, dtype=torch.float64)
+    before, weight = (torch.tensor(values, dtype=torch.float64) for values in constants.values())
+    expected = nn.functional.conv2d(nn.functional.pad(x * before, (0, 3, 2, 1)), weight, stride=(1, 2))
+    np.testing.assert_allclose(run(model, x.numpy())[0], expected.numpy(), atol=1e-5)
