@@ -86,3 +86,23 @@ def test_outputs_that_are_the_same_keep_their_names() -> None:
     x = normal(5, 4)
     for found, expected in zip(run(small, x), run(model, x), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_chains_whose_nodes_stand_between_each_other_are_found() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "up"], ["first"]),
+        helper.make_node("Conv", ["x", "other"], ["second"]),
+        helper.make_node("Conv", ["first", "down"], ["narrow"]),
+        helper.make_node("Conv", ["second", "down"], ["thin"]),
+        helper.make_node("Tanh", ["narrow"], ["bent"]),
+        helper.make_node("Relu", ["thin"], ["cut"]),
+        helper.make_node("Concat", ["bent", "cut"], ["y"], axis=1),
+    ]
+    constants = {"up": normal(30, 2, 1, 1), "other": normal(2, 30, 1, 1).swapaxes(0, 1), "down": normal(2, 30, 2, 1)}
+    model = graph_of(nodes, constants, ["batch", 2, 12, 11], ["batch", 4, 11, 11])
+    small, what = simplify(model)
+    assert sorted(operations(small)) == ["Concat", "Conv", "Conv", "Relu", "Tanh"]
+    assert what.multiply_adds_after == 2 * (11 * 11 * 2 * 2 * 2)
+    x = normal(4, 2, 12, 11)
+    expected = run(model, x)[0]
+    np.testing.assert_allclose(run(small, x)[0], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
