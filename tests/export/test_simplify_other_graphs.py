@@ -106,3 +106,22 @@ def test_chains_whose_nodes_stand_between_each_other_are_found() -> None:
     x = normal(4, 2, 12, 11)
     expected = run(model, x)[0]
     np.testing.assert_allclose(run(small, x)[0], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+def test_each_of_several_images_gets_its_own_shape() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "up"], ["wide"]),
+        helper.make_node("MatMul", ["wide", "one"], ["first"]),
+        helper.make_node("MatMul", ["wide", "two"], ["second"]),
+        helper.make_node("Reshape", ["first", "low"], ["y"]),
+        helper.make_node("Reshape", ["second", "high"], ["again"]),
+    ]
+    constants = {"up": normal(4, 50), "one": normal(50, 6), "two": normal(50, 6)}
+    constants |= {"low": np.array([-1, 1, 2, 3]), "high": np.array([-1, 1, 3, 2])}
+    model = graph_of(nodes, constants, ["batch", 4], ["batch", 1, 2, 3])
+    model.graph.output.append(helper.make_tensor_value_info("again", TensorProto.FLOAT, ["batch", 1, 3, 2]))
+    small, _ = simplify(model)
+    assert operations(small) == ["Gemm", "Split", "Reshape", "Reshape"]
+    x = normal(5, 4)
+    for found, expected in zip(run(small, x), run(model, x), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
