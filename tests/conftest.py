@@ -29,3 +29,9 @@ def mnist() -> Path:
 def tiny() -> Path:
     """A bundle of 3 latents and 3x5x4 images; tests/models/generate.py says what it computes."""
     return MODELS / "tiny"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)

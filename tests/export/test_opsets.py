@@ -53,3 +53,24 @@ def test_no_opset_is_too_old_for_an_operator(operation: str, opset: int, expecte
     constants = {"scale": np.ones(5, np.float32)} if operation == "LayerNormalization" else {}
     model = graph_of([helper.make_node(operation, ["x", *constants], ["y"])], constants, opset, 5)
     assert version(in_oldest_opset(model)) == expected
+
+
+@pytest.mark.parametrize(("axis", "sizes"), [(0, [4, 5]), (1, ["batch", "width"])], ids=["of the batch", "unknown"])
+def test_a_split_whose_sizes_are_not_to_be_seen_stays(axis: int, sizes: list[int | str]) -> None:
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "b"], axis=axis, num_outputs=2),
+        helper.make_node("Concat", ["b", "a"], ["y"], axis=axis),
+    ]
+    model = graph_of(nodes, {}, 18, 5)
+    for value in (*model.graph.input, *model.graph.output):
+        value.CopyFrom(helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, sizes))
+    same = in_oldest_opset(model)
+    assert same.graph == model.graph
+    assert version(same) == 18
+
+
+def test_no_opset_is_too_old_for_a_type() -> None:
+    model = graph_of([helper.make_node("Relu", ["x"], ["y"])], {}, 18, 5)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.INT32
+    assert version(in_oldest_opset(model)) == 14

@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 from vae_gen_export.graphs import trace
+from vae_gen_export.plain import clean
 
 FORBIDDEN = {"output_padding", "output_shape", "auto_pad", "group"}
 
@@ -59,3 +61,34 @@ def test_values_within_the_network_may_be_called_as_its_inputs_and_outputs_are()
     mean, other = ReferenceEvaluator(graph).run(None, {"image": image})
     np.testing.assert_allclose(mean, 2 * expected, rtol=1e-6)
     np.testing.assert_allclose(other, expected + 1, rtol=1e-6)
+
+
+def test_a_layer_that_is_used_twice_keeps_its_weights_for_both() -> None:
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(4, 4, 3, groups=2)
+    network = nn.Sequential(layer, nn.Tanh(), layer).eval()
+    graph = trace(network, torch.rand(2, 4, 5, 6), "x", ["y"])
+    x = torch.rand(3, 4, 5, 6)
+    (found,) = ReferenceEvaluator(graph).run(None, {"x": x.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(found, network.double()(x.double()).numpy(), atol=1e-5)
+
+
+def test_only_what_says_nothing_is_left_out() -> None:
+    neutral = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+    telling = {"alpha": 0.5, "beta": 2.0, "transA": 1, "transB": 1}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["first"], **neutral),
+        helper.make_node("Gemm", ["first", "w", "b"], ["second"], **telling),
+        helper.make_node("Tanh", ["second"], ["y"], domain="other"),
+    ]
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 2]) for name in ("x", "y")]
+    constants = [numpy_helper.from_array(np.ones((2, 2), np.float32), name) for name in ("w", "b", "unused")]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("other", 1)]
+    plain = clean(
+        helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:], constants), opset_imports=opsets)
+    )
+    found = [{item.name: helper.get_attribute_value(item) for item in node.attribute} for node in plain.graph.node]
+    assert found == [{}, telling, {}]
+    assert [node.domain for node in plain.graph.node] == ["", "", "other"]
+    assert [tensor.name for tensor in plain.graph.initializer] == ["w", "b"]

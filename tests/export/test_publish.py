@@ -28,6 +28,7 @@ from vae_gen_train.metrics_log import read_metrics
 
 from tests.conftest import MODELS
 from tests.models import generate
+from tests.telemetry import WATCH
 from tests.train.conftest import small_data  # noqa: F401
 
 
@@ -233,14 +234,7 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_export_tells_onnxruntime_not_to_report_usage() -> None:
-    watch = (
-        "import sys, os\n"
-        "class Watch:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'onnxruntime': print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
-        "sys.meta_path.insert(0, Watch())\n"
-        "import vae_gen_export.publish\n"
-    )
+    watch = WATCH + "import vae_gen_export.publish"
     found = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True)
     assert found.stdout == "1\n"
 

@@ -336,3 +336,11 @@ def test_weights_too_large_for_float16_stay() -> None:
     half = conversions.with_half_weights(trace(layer, torch.rand(2, 3), "x", ["y"]))
     (weight,) = [tensor for tensor in half.graph.initializer if len(tensor.dims) == 2]
     assert numpy_helper.to_array(weight).dtype == np.float32
+
+
+def test_only_matrices_and_kernels_are_halved() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(24, 3)).eval()
+    half = conversions.with_half_weights(trace(network, torch.rand(2, 1, 5, 6), "x", ["y"]))
+    weights = [numpy_helper.to_array(tensor) for tensor in half.graph.initializer]
+    kinds = {values.shape: values.dtype for values in weights if values.dtype != np.int64}
+    assert kinds == {(2, 1, 3, 3): np.float16, (2,): np.float32, (3, 24): np.float16, (3,): np.float32}

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import distributed
@@ -27,18 +26,12 @@ from vae_gen.model import Model
 from vae_gen.runs import Run
 
 from tests.conftest import MODELS
+from tests.runs import VAE_GEN, hashes
 
-VAE_GEN = [sys.executable, "-m", "vae_gen"]
 # A small batch makes the run slow enough that something can happen in its midst.
 SLOW = ["--model", "tiny", "--n", "30000", "--seed", "3", "--batch-size", "8"]
 WHAT = ["sample", *SLOW, "--format", "npy", "--shard-size", "1000", "--latents", "--grid", "2x2"]
 PARTS = 30
-
-
-def tree(folder: str | Path) -> dict[str, str]:
-    """The hash of every file in a folder, by its path."""
-    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def until(happened: Callable[[], object]) -> None:
@@ -64,7 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("local")
     (folder / "tiny").symlink_to(MODELS / "tiny")
     subprocess.run([*VAE_GEN, *WHAT, "--out", "out", "--threads", "1", "-q"], cwd=folder, check=True, timeout=60)
-    return tree(folder / "out")
+    return hashes(folder / "out")
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +94,7 @@ def test_a_worker_that_is_killed_changes_nothing(
         assert len(list(Path("out").glob("0*[0-9].npy"))) < PARTS
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "30000 images in out\n")
-    assert tree("out") == whole
+    assert hashes("out") == whole
     assert main(["verify", "out", "-q"]) == 0
 
 
@@ -117,7 +110,7 @@ def test_a_part_that_kills_its_workers_is_missing(
     assert re.search(r"\n[\d,]+ of 30,000 images are not made; the same command with --resume makes them\n$", errors)
     until(lambda: not local_cluster.scheduler.tasks)
     assert main([*WHAT, "--out", "out", "-q", "--dask", local_cluster.scheduler_address, "--resume"]) == 0
-    assert tree("out") == whole
+    assert hashes("out") == whole
 
 
 def test_a_run_that_is_stopped_by_hand_leaves_whole_parts(
@@ -129,13 +122,13 @@ def test_a_run_that_is_stopped_by_hand_leaves_whole_parts(
     assert (process.returncode, errors) == (130, "Stopped: what is complete stays; --resume makes the rest\n")
     until(lambda: not local_cluster.scheduler.tasks)
     until(lambda: not list(Path("out").glob(".*.partial")))  # what the workers were at is completed
-    left = {name: content for name, content in tree("out").items() if not name.startswith(".")}
+    left = {name: content for name, content in hashes("out").items() if not name.startswith(".")}
     assert left == {name: whole[name] for name in left}
     assert 6 <= len(left) < PARTS
     time.sleep(0.3)
-    assert len(tree("out")) - len(list(Path("out/.vae-gen").iterdir())) == len(left)  # nobody goes on
+    assert len(hashes("out")) - len(list(Path("out/.vae-gen").iterdir())) == len(left)  # nobody goes on
     assert main([*WHAT, "--out", "out", "-q", "--threads", "1", "--resume"]) == 0
-    assert tree("out") == whole
+    assert hashes("out") == whole
 
 
 def test_a_full_disk_of_the_workers_is_named(
@@ -152,7 +145,7 @@ def test_a_full_disk_of_the_workers_is_named(
         subprocess.run(["mount", "-o", "remount,size=20m", "out"], check=True)
         until(lambda: not local_cluster.scheduler.tasks and not list(Path("out").glob(".*.partial")))
         assert main([*command, "--resume"]) == 0
-        assert tree("out") == whole
+        assert hashes("out") == whole
     finally:
         until(lambda: not list(Path("out").glob(".*.partial")))
         subprocess.run(["umount", "out"], check=True)
@@ -170,7 +163,7 @@ def test_a_model_that_the_workers_do_not_have_is_named(local_cluster: distribute
         shutil.move("away", "mine")
         make_run(run, "out", Crew(executor=executor), resume=True)
     make_run(run, "local")
-    assert tree("out") == tree("local")
+    assert hashes("out") == hashes("local")
 
 
 def test_workers_run_the_functions_of_this_package(local_cluster: distributed.LocalCluster) -> None:

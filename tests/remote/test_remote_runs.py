@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import fsspec
 import pytest
@@ -15,11 +15,13 @@ from moto.server import ThreadedMotoServer
 from vae_gen.cli import main
 from vae_gen.stores.remote import RemoteStore
 
-from tests.conftest import MODELS
+from tests import runs
 from tests.remote.conftest import ENVIRONMENT, set_s3, uploads
+from tests.runs import TINY, VAE_GEN, tree
 
-VAE_GEN = [sys.executable, "-m", "vae_gen"]
-TINY = str(MODELS / "tiny")
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+sample = functools.partial(runs.sample, "--seed", 3)
 RUNS = {
     "png": ("--n", 70, "--grid", "2x3"),
     "folders": ("--indices", "0-19,10000-10009,30000", "--format", "png"),
@@ -33,11 +35,6 @@ RUNS = {
 LARGE = ("--n", 400_000, "--format", "npy", "--shard-size", 200_000, "--workers", 1)
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(params=["s3", "memory"])
 def root(request: pytest.FixtureRequest) -> Iterator[str]:
     """A URL at which there is nothing."""
@@ -49,21 +46,11 @@ def root(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"memory://{uuid.uuid4().hex}/prefix"
 
 
-def sample(*arguments: object, status: int = 0) -> None:
-    arguments = ("sample", "--model", TINY, "--seed", 3, "--quiet", *arguments)
-    assert main(list(map(str, arguments))) == status
-
-
 def there(url: str) -> dict[str, bytes]:
     """Every file below a URL, by its path."""
     fs, top = fsspec.url_to_fs(url)
     fs.invalidate_cache()
     return {path.removeprefix(f"{top}/"): fs.cat_file(path) for path in fs.find(top)}
-
-
-def tree(folder: str | Path) -> dict[str, bytes]:
-    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 @pytest.mark.parametrize("what", RUNS)

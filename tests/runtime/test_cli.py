@@ -19,15 +19,12 @@ from vae_gen.cli import COMMANDS, cli, main
 from vae_gen.latents import draw, traversal
 
 from tests.conftest import MODELS
+from tests.runs import TINY
 from tests.runtime import reference
 
-TINY = str(MODELS / "tiny")
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 RUNTIME_COMMANDS = [name for name, home in COMMANDS.items() if home.startswith("vae_gen.")]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def run(*arguments: object) -> None:

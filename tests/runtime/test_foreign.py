@@ -27,6 +27,8 @@ from vae_gen.reading import Reading
 from tests.conftest import MODELS
 from tests.runtime import reference
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 FOREIGN = MODELS / "foreign"
 SIGNED = str(FOREIGN / "signed.onnx")
 SEEN = (3, 2, 10)
@@ -52,11 +54,6 @@ READ: dict[str, tuple[dict[str, Any], Reading, tuple[int, int, int], int]] = {
     "weights-beside": ({}, Reading("NCHW", (0, 1), "image"), SEEN, 128),
     "several-outputs": ({"output": "image"}, Reading("NCHW", (0, 1), "image"), SEEN, 128),
 }
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def run(*arguments: object) -> None:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -29,21 +28,13 @@ from vae_gen.stores import open_store
 from vae_gen.verify import read_manifests, verify
 
 from tests.conftest import MODELS
+from tests.runs import hashes
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 FOREIGN = MODELS / "foreign"
 SLOW = ("--seed", "3", "--batch-size", "2", "--threads", "1")
 WHAT = ["sample", "--model", str(MODELS / "tiny"), "--n", "20000", "--format", "npy", "--shard-size", "1000", *SLOW]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def tree(folder: str | Path) -> dict[str, str]:
-    """The hash of every file in a folder, by its path."""
-    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def run_of(model: Path, **values: object) -> Run:
@@ -65,7 +56,7 @@ def test_any_executor_makes_the_same_bytes(kind: str, format: str) -> None:
         ThreadPoolExecutor(2) if kind == "threads" else ProcessPoolExecutor(2, get_context("spawn"), os.chdir, ("/",))
     ) as pool:
         make_run(run, "shared", Crew(executor=pool), progress=done.append)
-    assert tree("shared") == tree("alone")
+    assert hashes("shared") == hashes("alone")
     assert sorted(done) == sorted([0, *(part.indices.count for part in run.parts)])
 
 
@@ -118,7 +109,7 @@ def test_a_worker_that_kept_an_older_model_opens_the_newer_one() -> None:
             make_run(run, f"out{number}", Crew(executor=pool))
     copied = run_of(FOREIGN / "plain.onnx", indices=Indices.of(0, 10))
     make_run(dataclasses.replace(copied, model_name=run.model_name, model=run.model), "whole")
-    assert tree("out1") == tree("whole")
+    assert hashes("out1") == hashes("whole")
 
 
 def test_a_worker_with_other_versions_is_refused() -> None:
@@ -165,7 +156,7 @@ def test_whatever_an_executor_raises_is_said_with_what_is_missing(
     assert re.fullmatch(r"(910|1,000) of 1,000 images are not made; the same command with --resume makes them", second)
     make_run(run, "out", resume=True)
     make_run(run, "whole")
-    assert tree("out") == tree("whole")
+    assert hashes("out") == hashes("whole")
 
 
 def test_what_waits_is_cancelled_when_a_part_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,9 +214,9 @@ def test_a_worker_that_the_kernel_kills_ends_the_run_and_resuming_finishes_it() 
     first, second = messages.splitlines()
     assert first.startswith("Error: a worker process ended before its part was complete: ")
     assert re.fullmatch(r"1?\d,000 of 20,000 images are not made; the same command with --resume makes them", second)
-    left = {name: content for name, content in tree("out").items() if not name.startswith(".")}
-    whole = tree("whole")
+    left = {name: content for name, content in hashes("out").items() if not name.startswith(".")}
+    whole = hashes("whole")
     assert 3 <= len(left) < len(whole)
     assert left == {name: whole[name] for name in left}
     assert main([*WHAT, "--out", "out", "--resume", "-q"]) == 0
-    assert tree("out") == whole
+    assert hashes("out") == whole

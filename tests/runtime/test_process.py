@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-VAE_GEN = [sys.executable, "-m", "vae_gen"]
+from tests.runs import VAE_GEN
+from tests.telemetry import WATCH
 
 
 def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -70,16 +71,7 @@ def test_sampling_needs_no_training_package(tmp_path: Path) -> None:
 
 
 def test_onnxruntime_is_told_not_to_report_usage() -> None:
-    watch = (
-        "import sys, os\n"
-        "class Watch:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'onnxruntime': print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
-        "sys.meta_path.insert(0, Watch())\n"
-        "import vae_gen\n"
-        "vae_gen.load('notebook')\n"
-    )
-    assert run(code=watch).stdout == "1\n"
+    assert run(code=WATCH + "import vae_gen; vae_gen.load('notebook')").stdout == "1\n"
 
 
 def test_a_closed_pipe_ends_the_command_quietly(tmp_path: Path) -> None:

@@ -20,19 +20,12 @@ from vae_gen.latents import draw
 from vae_gen.model import load
 
 from tests.conftest import MODELS
+from tests.runs import TINY, sample, tree
 from tests.runtime import reference
 
-TINY = str(MODELS / "tiny")
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 FORMATS = ("png", "npy", "npz", "tar", "zip", "idx")
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def sample(*arguments: object, model: str = TINY) -> None:
-    assert main(["sample", "--model", model, "--quiet", *map(str, arguments)]) == 0
 
 
 def expected(seed: int, indices: list[int], temperature: float = 1) -> np.ndarray:
@@ -40,10 +33,9 @@ def expected(seed: int, indices: list[int], temperature: float = 1) -> np.ndarra
     return reference.round_half_up(reference.decode(z))
 
 
-def tree(folder: str | Path) -> dict[str, bytes]:
-    """Every file in a folder, by its path; what differs between shards of one run is left out."""
-    paths = [path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith("manifest")]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+def images_in(folder: str | Path) -> dict[str, bytes]:
+    """Every file in a folder, by its path, but for manifests: they differ between shards of one run."""
+    return {path: content for path, content in tree(folder).items() if not Path(path).name.startswith("manifest")}
 
 
 def png(content: bytes) -> tuple[np.ndarray, dict[str, str]]:
@@ -90,7 +82,7 @@ def test_bytes_do_not_depend_on_how_they_are_made(format: str) -> None:
     parts = () if format == "png" else ("--shard-size", 300)
     what = ("--n", 1000, "--seed", 3, "--start", 50, "--format", format, "--latents", *parts)
     sample(*what, "--out", "a", "--threads", 1)
-    reference_tree = tree("a")
+    reference_tree = images_in("a")
     assert len(reference_tree) == (1001 if format == "png" else 8)
     manifest = Path("a/manifest.json").read_bytes()
     for number, how in enumerate(
@@ -102,7 +94,7 @@ def test_bytes_do_not_depend_on_how_they_are_made(format: str) -> None:
         ]
     ):
         sample(*what, "--out", f"b{number}", *how)
-        assert tree(f"b{number}") == reference_tree
+        assert images_in(f"b{number}") == reference_tree
         assert Path(f"b{number}/manifest.json").read_bytes() == manifest
 
 
@@ -131,7 +123,7 @@ def test_shards_make_together_what_one_run_makes(what: tuple[object, ...]) -> No
     sample(*what, "--seed", 3, "--out", "whole")
     for shard in (2, 0, 1):
         sample(*what, "--seed", 3, "--out", "shards", "--shard", f"{shard}/3")
-    assert tree("shards") == tree("whole")
+    assert images_in("shards") == images_in("whole")
     manifests = [json.loads(path.read_text()) for path in sorted(Path("shards").glob("manifest*"))]
     assert [manifest["shard"] for manifest in manifests] == ["0/3", "1/3", "2/3"]
     assert not Path("shards/.vae-gen").exists()
@@ -191,7 +183,7 @@ def test_the_manifest_says_what_was_made_and_how_to_make_it_again(capsys: pytest
     words = manifest["command"].split()
     assert words[:2] == ["vae-gen", "sample"]
     assert main([*words[1:], "--out", "again", "--quiet"]) == 0
-    assert tree("again") == tree("a")
+    assert images_in("again") == images_in("a")
 
 
 def test_a_single_file_has_its_manifest_beside_it() -> None:

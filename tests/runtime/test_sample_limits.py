@@ -1,4 +1,4 @@
-"""vae-gen sample at the edges: absurd numbers, odd places, two at once."""
+"""vae-gen sample at the edges: absurd numbers, options that contradict each other, odd places, two at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,15 +15,9 @@ from PIL import Image
 from vae_gen.cli import main
 from vae_gen.runs import MAX_PARTS
 
-from tests.conftest import MODELS
+from tests.runs import TINY, VAE_GEN, tree
 
-TINY = str(MODELS / "tiny")
-VAE_GEN = [sys.executable, "-m", "vae_gen"]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def sample(*arguments: object, status: int = 0) -> None:
@@ -210,3 +203,36 @@ def test_two_runs_into_one_folder_at_once_are_one_run_or_refused(seeds: str, wha
     assert main(["verify", "out"]) == 0
     winner = [run.returncode for run in runs].index(0)
     assert json.loads(Path("out/manifest.json").read_text())["seed"] == int(seeds[winner])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shard", "0/2"], "--shard needs --seed"),
+        (["--shard", "2/2", "--seed", 1], "shard is 2/2; n shards are numbered 0/n to n-1/n"),
+        (["--shard", "1", "--seed", 1], "'1' should look like 0/8"),
+        (["--shard", "0/2", "--seed", 1, "--overwrite"], "--overwrite with --shard would remove"),
+        (["--shard", "0/2", "--seed", 1, "--out", "x.npy"], "x.npy names one file, and parts of a run need a folder"),
+        (["--shard-size", 5], "--shard-size is for files that hold many images"),
+        (["--shard-size", 0, "--format", "tar"], "shard-size is 0; it must be at least 1"),
+        (["--indices", "1", "--n", 2], "--indices says which images; leave out --n and --start"),
+        (["--indices", "x"], "'x' is no index"),
+        (["--out", "x.tar", "--format", "npy"], "x.tar names a file of the format tar, and --format is npy"),
+        (["--out", "x.gif"], "x.gif names a picture"),
+        (["--out", "-"], "--out - needs --format npy or tar"),
+        (["--out", "-", "--format", "zip"], "--out - needs --format npy or tar"),
+        (["--out", "-", "--format", "tar", "--json"], "--json prints on stdout"),
+        (["--out", "-", "--format", "npy", "--dask", "x"], "--dask has workers with a stdout of their own"),
+        (["--dask", "x", "--workers", 2], "--dask has the workers that the cluster has; leave out --workers"),
+        (["--grid", "3"], "'3' should look like 10x10"),
+        (["--grid", "0x3"], "grid is 0x3"),
+        (["--threads", 0], "0 is not in the range"),
+    ],
+    ids=str,
+)
+def test_options_that_contradict_are_refused(
+    arguments: list[object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample(*arguments, status=2)
+    assert message in capsys.readouterr().err
+    assert tree(".") == {}

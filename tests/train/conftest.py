@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import gzip
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-
-def idx(images: np.ndarray) -> bytes:
-    return struct.pack(f">BBBB{images.ndim}I", 0, 0, 8, images.ndim, *images.shape) + images.tobytes()
+from tests.runtime.data_files import idx
 
 
 def blobs(count: int, height: int, width: int, seed: int) -> np.ndarray:

@@ -16,7 +16,8 @@ from vae_gen_train import mnist as mnist_module
 from vae_gen_train.batches import batches
 from vae_gen_train.mnist import cache_folder, fetch_mnist
 
-from tests.train.conftest import blobs, idx
+from tests.runtime.data_files import idx
+from tests.train.conftest import blobs
 
 
 def test_a_twelfth_is_held_out_and_the_rest_trained_on(small_data: Path) -> None:

@@ -109,8 +109,6 @@ def _is_affine(view: View, node: onnx.NodeProto) -> bool:
         return False
     if node.op_type == "Dropout" and (len(node.output) > 1 or bool(view.constant_input(node, 2))):
         return False
-    if node.op_type == "Pad" and len(node.input) > 2 and view.constant_input(node, 2) is None and node.input[2]:
-        return False
     affine = (
         (node.op_type in AFFINE_IN_FIRST and variable == [0])
         or (node.op_type in AFFINE_IN_ONE and len(variable) == 1)

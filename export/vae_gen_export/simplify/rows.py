@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,12 +18,10 @@ def keeps_rows(view: View, node: onnx.NodeProto) -> bool:
     variable = [node.input[position] for position in view.variable_inputs(node)]
     if not {*variable, *filter(None, node.output)} <= view.shapes.keys():
         return False
-    before, after = view.shapes[variable[0]], view.shapes[node.output[0]]
-    rank = len(before) + 1
-    if any(len(view.shapes[name]) != len(before) for name in variable):
+    ranks = {len(view.shapes[name]) + 1 for name in variable}
+    if len(ranks) > 1:
         return False  # broadcasting would set the batch beside another axis
-    rule = RULES.get(node.op_type, _leaves_first_axis)
-    return rule(view, node, rank) and (node.op_type not in SAME_SIZE or math.prod(before) == math.prod(after))
+    return RULES.get(node.op_type, _leaves_first_axis)(view, node, *ranks)
 
 
 def _leaves_first_axis(view: View, node: onnx.NodeProto, rank: int) -> bool:
@@ -36,12 +33,8 @@ def _transpose(_view: View, node: onnx.NodeProto, _rank: int) -> bool:
 
 
 def _reshape(view: View, node: onnx.NodeProto, _rank: int) -> bool:
-    shape = view.constant_input(node, 1)
-    return shape is not None and shape.size > 0 and shape[0] in (-1, 0, view.batch)
-
-
-def _flatten(_view: View, node: onnx.NodeProto, _rank: int) -> bool:
-    return bool(attributes(node).get("axis", 1) == 1)
+    """Rows of the same size are as many as before, and hold what they held."""
+    return view.size(node.input[0]) == view.size(node.output[0])
 
 
 def _gemm(view: View, node: onnx.NodeProto, _rank: int) -> bool:
@@ -93,11 +86,10 @@ def _axes(view: View, node: onnx.NodeProto, rank: int) -> Sequence[int]:
 
 RULES: dict[str, Callable[[View, onnx.NodeProto, int], bool]] = {
     **dict.fromkeys(("Add", "Div", "Mul", "Sub", "Sum"), _constants_are_alike),
-    "Flatten": _flatten,
+    "Flatten": _reshape,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Reshape": _reshape,
     "Resize": _resize,
     "Transpose": _transpose,
 }
-SAME_SIZE = {"Flatten", "Reshape"}  # for each row

@@ -1,0 +1,167 @@
+"""A run where something is already: it goes on, overwrites what a run made, or refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vae_gen import generate
+from vae_gen.cli import main
+from vae_gen.errors import BundleError
+
+from tests.runs import TINY, sample, tree
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+def test_what_was_complete_is_not_made_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = ("--n", 50, "--seed", 3, "--format", "tar", "--shard-size", 10, "--threads", 1)
+    sample(*what, "--out", "whole")
+    made: list[int] = []
+    write_part = generate.write_part
+
+    def fail_at_the_fourth(store, run, part, *arguments):  # type: ignore[no-untyped-def]
+        if part.number == 3 and len(made) == 3:
+            raise BundleError("the decoder broke")
+        made.append(part.number)
+        return write_part(store, run, part, *arguments)
+
+    monkeypatch.setattr(generate, "write_part", fail_at_the_fourth)
+    sample(*what, "--out", "out", status=1)
+    message = "Error: the decoder broke\n20 of 50 images are not made; the same command with --resume makes them\n"
+    assert capsys.readouterr().err == message
+    assert sorted(path.name for path in Path("out").glob("*.tar")) == [f"00000{number}.tar" for number in range(3)]
+    assert not Path("out/manifest.json").exists()
+    assert main(["verify", "out"]) == 1
+    assert "unfinished" in capsys.readouterr().err
+    made.append(-1)
+    sample(*what, "--out", "out", "--resume")
+    assert made == [0, 1, 2, -1, 3, 4]
+    assert tree("out") == tree("whole")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            ("--seed", 3),
+            ("--seed", 3),
+            "holds this run, complete; --resume makes only what is gone, --overwrite repeats it",
+        ),
+        (("--seed", 3), ("--seed", 4), "already holds another run: seed is 3 there and 4 here; choose another --out"),
+        (("--seed", 3), ("--seed", 4, "--resume"), "another run: seed is 3 there and 4 here"),
+        (("--seed", 3), ("--seed", 3, "--n", 6), "indices is 0-4 there and 0-5 here, images is 5 there and 6 here"),
+        (("--seed", 3), ("--seed", 3, "--temperature", 0.5), "temperature is 1.0 there and 0.5 here"),
+        (("--seed", 3), ("--seed", 3, "--no-metadata", "--resume"), "metadata is True there and False here"),
+        (("--seed", 3), ("--seed", 3, "--format", "npy"), "format is png there and npy here"),
+        (("--seed", 3), ("--seed", 3, "--shard", "0/2"), "shards is 1 there and 2 here"),
+    ],
+    ids=str,
+)
+def test_a_folder_with_a_run_is_kept(
+    before: tuple[object, ...], after: tuple[object, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample("--n", 5, *before, "--out", "out")
+    was = tree("out")
+    sample("--n", 5, *after, "--out", "out", status=1)
+    assert message in capsys.readouterr().err
+    assert tree("out") == was
+
+
+def test_another_version_does_not_go_on_with_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    sample("--n", 5, "--seed", 3, "--out", "out")
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    manifest["versions"]["onnxruntime"] = "1.2.3"
+    Path("out/manifest.json").write_text(json.dumps(manifest))
+    sample("--n", 5, "--seed", 3, "--out", "out", "--resume", status=1)
+    assert "another run: onnxruntime is 1.2.3 there and " in capsys.readouterr().err
+
+
+def test_a_complete_run_is_resumed_by_doing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for out in ("out", "a.npy"):
+        sample("--n", 5, "--seed", 3, "--out", out)
+        was = {name: Path(name).stat().st_mtime_ns for name in tree(".")}
+        monkeypatch.setattr(generate, "make_part", None)
+        sample("--n", 5, "--seed", 3, "--out", out, "--resume")
+        sample("--n", 5, "--out", out, "--resume")  # without --seed it is the seed of what is there
+        assert {name: Path(name).stat().st_mtime_ns for name in tree(".")} == was
+
+
+MINE = ("notes.txt", "2024/000.png", "20240/000.png", "12.png", "1700000000.png", "my.tar", "000003.tar", "latents.npy")
+
+
+def write_mine(*names: str) -> None:
+    for name in names:
+        Path("out", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("out", name).write_text("mine")
+
+
+def test_a_folder_with_something_else_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    write_mine("notes.txt")
+    sample("--n", 3, "--seed", 4, "--out", "out", status=1)
+    assert "out already holds something; choose another --out, or give --overwrite" in capsys.readouterr().err
+    assert tree("out") == {"notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize(
+    "what", [("--n", 12, "--grid", "2x2"), ("--n", 10_001), ("--n", 9, "--format", "tar")], ids=str
+)
+def test_overwriting_removes_what_the_run_there_lists_and_nothing_else(
+    what: tuple[object, ...], complete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        if not complete:
+            patch.setattr(generate.Run, "command", property(lambda run: run.nothing))  # fails at the very end
+            with pytest.raises(AttributeError):
+                sample(*what, "--seed", 3, "--out", "out")
+        else:
+            sample(*what, "--seed", 3, "--out", "out")
+    write_mine(*MINE)
+    sample("--n", 3, "--seed", 4, "--out", "out", "--overwrite")
+    assert set(tree("out")) == {"000000000.png", "000000001.png", "000000002.png", "manifest.json", *MINE}
+    for name in MINE:
+        assert Path("out", name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["{}", "[", '{"name": "my web page", "icons": []}'])
+def test_a_manifest_of_something_else_is_not_overwritten(content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_mine("000000001.png")
+    Path("out/manifest.json").write_text(content)
+    was = tree("out")
+    for command in (["sample", "--n", "3", "--seed", "4"], ["decode", "--z", "1,2,3"]):
+        assert main([*command, "--model", TINY, "--out", "out", "--overwrite"]) == 1
+        message = capsys.readouterr().err
+        assert "out/manifest.json is no manifest of a run, or a damaged one: " in message
+        assert message.endswith("; choose another --out, or remove it yourself\n")
+    assert tree("out") == was
+
+
+def test_a_run_that_was_killed_before_it_said_what_it_makes_is_none() -> None:
+    Path("out/.vae-gen").mkdir(parents=True)
+    sample("--n", 3, "--seed", 3, "--out", "out")
+    assert main(["verify", "out", "-q"]) == 0
+
+
+def test_a_damaged_record_of_an_unfinished_run_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    what = ("--n", 12, "--seed", 3, "--format", "npy", "--shard-size", 4, "--out", "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(generate.Run, "command", property(lambda run: run.nothing))
+        with pytest.raises(AttributeError):
+            sample(*what)
+    Path("out/.vae-gen/000001.json").write_text('{"images": 4}')
+    sample(*what, "--resume")
+    assert main(["verify", "out", "-q"]) == 0
+
+
+def test_files_beside_a_file_are_kept_too(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.latents.npy").write_text("mine")
+    sample("--n", 3, "--seed", 4, "--out", "a.npy", "--latents", status=1)
+    assert "already holds something" in capsys.readouterr().err
+    assert tree(".") == {"a.latents.npy": b"mine"}
+    sample("--n", 3, "--seed", 4, "--out", "a.npy", "--latents", "--overwrite")
+    assert np.load("a.latents.npy").shape == (3, 3)
