@@ -116,7 +116,7 @@ def test_each_of_several_images_gets_its_own_shape() -> None:
         helper.make_node("Reshape", ["first", "low"], ["y"]),
         helper.make_node("Reshape", ["second", "high"], ["again"]),
     ]
-    constants = {"up": normal(4, 50), "one": normal(50, 6), "two": normal(50, 6)}
+    constants = {"up": normal(4, 50), "one": normal(50, 6), "two": -2 * normal(50, 6)}
     constants |= {"low": np.array([-1, 1, 2, 3]), "high": np.array([-1, 1, 3, 2])}
     model = graph_of(nodes, constants, ["batch", 4], ["batch", 1, 2, 3])
     model.graph.output.append(helper.make_tensor_value_info("again", TensorProto.FLOAT, ["batch", 1, 3, 2]))
