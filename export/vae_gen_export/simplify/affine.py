@@ -7,7 +7,7 @@ region costs least, is found by dynamic programming over the places between the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx
@@ -39,12 +39,10 @@ def rewrite_affine(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Rewrit
     while True:
         view = View(model)
         found: list[Form] = []
-        gone: set[int] = set()
-        for region in regions(view):
-            if gone.isdisjoint(region.nodes):
-                forms = _improve(region, rejected)
-                found += forms
-                gone.update(*(form.part.nodes for form in forms))
+        for whole, parts in regions(view):
+            together = _improve(whole, rejected)
+            apart = [form for part in parts for form in _improve(part, rejected)]
+            found += max(together, apart, key=_saving)
         if not found:
             return model, rewrites
         rewrites += map(_describe, found)
@@ -141,6 +139,14 @@ def _cost_of_form(form: Form) -> Cost:
     graph = onnx.helper.make_graph(form.nodes, "form", [source], outputs, form.tensors())
     view = View(onnx.helper.make_model(graph, opset_imports=part.view.model.opset_import))
     return total_multiply_adds(view), len(form.nodes)
+
+
+def _saving(forms: Iterable[Form]) -> Cost:
+    saved = (0, 0)
+    for form in forms:
+        before, after = _cost_of_nodes(form.part.view, form.part.nodes), _cost_of_form(form)
+        saved = _add(saved, (before[0] - after[0], before[1] - after[1]))
+    return saved
 
 
 def _add(first: Cost, second: Cost) -> Cost:

@@ -77,14 +77,11 @@ def subgraph(view: View, nodes: list[onnx.NodeProto], source: str, outputs: list
     return Subgraph(nodes, view.constants, source, outputs, view.model.opset_import, view.batch)
 
 
-def regions(view: View) -> Iterator[Region]:
-    """Every largest region, and then those parts of it that serve one of its results alone."""
+def regions(view: View) -> Iterator[tuple[Region, list[Region]]]:
+    """Every largest region, and those parts of it that serve one of its results alone."""
     for source, nodes in _largest(view).items():
         whole = Region(view, source, tuple(nodes))
-        yield whole
-        for part in _parts(whole):
-            if len(part.nodes) < len(whole.nodes):
-                yield part
+        yield whole, [part for part in _parts(whole) if len(part.nodes) < len(nodes)]
 
 
 def _largest(view: View) -> dict[str, list[int]]:
