@@ -73,7 +73,7 @@ class Fixed(nn.Module):
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
-    layer = nn.BatchNorm2d(channels)
+    layer = nn.BatchNorm2d(channels, eps=0.02)
     for values in (layer.running_mean, layer.weight, layer.bias):
         nn.init.normal_(values)  # type: ignore[arg-type]
     nn.init.uniform_(layer.running_var, 0.3, 2)  # type: ignore[arg-type]
