@@ -205,7 +205,9 @@ def test_a_signal_in_the_second_stage_saves_and_stops(
 
 
 def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path) -> None:
-    trainer.train(data, tmp_path / "run", config(log_every=2))
+    said: list[str] = []
+    trainer.train(data, tmp_path / "run", config(log_every=2), Progress(say=said.append))
+    assert said == ["finding how wide the posteriors are; large pictures take minutes"]
     records = read_metrics(tmp_path / "run")
     fitted = [record for record in records if record["split"] == "prior"]
     assert [record["step"] for record in fitted] == [8, 10, 12, 14, 16]

@@ -206,4 +206,8 @@ def _show(bar: Any, quiet: bool, alone: bool, tell: Callable[[Record], None] | N
         if not quiet:  # past Python's buffer, which may be in the midst of another line
             os.write(2, f"\nstopping after this step{again}\n".encode())
 
-    return Progress(record, lambda step: bar.update(step - bar.n), stopping)
+    def say(text: str) -> None:
+        if not quiet:
+            bar.write(text, file=sys.stderr)
+
+    return Progress(record, lambda step: bar.update(step - bar.n), say, stopping)

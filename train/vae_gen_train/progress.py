@@ -18,6 +18,7 @@ class Progress:
 
     record: Callable[[Record], None] = nothing  # with each record of the metrics log
     step: Callable[[int], None] = nothing  # with the number of each step that is done; it should take no time
+    say: Callable[[str], None] = nothing  # with words on what is done now, where it takes long and is no step
     stopping: Callable[[int], None] = nothing  # with the number of a signal that arrives; from a signal handler
 
 

@@ -219,6 +219,7 @@ class _Run:
                     log.add_record({"step": step, "split": "prior", **dataclasses.asdict(reading), "seconds": seconds})
                 if last or stopping or step % config.checkpoint_every == 0:
                     if last or stopping:  # it takes a while, and nothing before depends on it
+                        self.progress.say("finding how wide the posteriors are; large pictures take minutes")
                         fit.fit_head()
                     if last:
                         self._evaluate(step, log)
