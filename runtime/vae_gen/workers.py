@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from ctypes import c_bool
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 
 from vae_gen.errors import VaeGenError
 from vae_gen.generate import make_part
@@ -19,10 +20,29 @@ from vae_gen.runs import Record, Run
 _told_to_stop: c_bool | None = None  # in a worker process, from its beginning
 
 
+class Process(SpawnProcess):
+    """A process that Ctrl-C, which reaches the whole group, does not end while it starts; the parent decides."""
+
+    def start(self) -> None:
+        if not hasattr(signal, "pthread_sigmask"):  # on Windows
+            return super().start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which it inherits
+        try:
+            return super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Context(SpawnContext):
+    """Starts processes anew: a fork would copy locks that other threads hold."""
+
+    Process = Process
+
+
 @contextmanager
 def local_processes(count: int) -> Iterator[Executor]:
     """An executor of `count` processes. If the block fails they are told to stop, and stop at their next batch."""
-    context = get_context("spawn")  # a fork would copy locks that other threads hold
+    context = Context()
     told_to_stop = context.RawValue(c_bool)  # without a lock, which a killed process may hold
     with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(told_to_stop,)) as pool:
         try:
@@ -46,7 +66,7 @@ def _stop_if_told(_images: int) -> None:
 def _begin(told_to_stop: c_bool) -> None:
     global _told_to_stop  # noqa: PLW0603, it is this process's own
     _told_to_stop = told_to_stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 

@@ -26,6 +26,7 @@ from vae_gen.parts import Part
 from vae_gen.runs import Record, Run
 from vae_gen.stores import open_store
 from vae_gen.verify import read_manifests, verify
+from vae_gen.workers import local_processes
 
 from tests.conftest import MODELS
 from tests.runs import hashes
@@ -220,3 +221,12 @@ def test_a_worker_that_the_kernel_kills_ends_the_run_and_resuming_finishes_it() 
     assert left == {name: whole[name] for name in left}
     assert main([*WHAT, "--out", "out", "--resume", "-q"]) == 0
     assert hashes("out") == whole
+
+
+def test_a_process_that_is_starting_leaves_ctrl_c_to_its_parent(capfd: pytest.CaptureFixture[str]) -> None:
+    with local_processes(1) as pool:
+        future = pool.submit(os.getpid)
+        (number,) = pool._processes  # type: ignore[attr-defined]
+        os.kill(number, signal.SIGINT)  # while it imports what it needs
+        assert future.result(60) == number
+    assert capfd.readouterr().err == ""
