@@ -150,6 +150,21 @@ def test_uint8_becomes_part_of_a_linear_layer(layers: list[nn.Module], expected:
     assert (found != levels).mean() <= 1e-4
 
 
+def test_uint8_behind_a_layer_that_clips_nothing() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 60).eval()
+    network = nn.Sequential(nn.Softmax(1), layer, nn.Unflatten(1, (3, 5, 4))).eval()
+    with torch.no_grad():
+        layer.weight.uniform_(0, 1)
+        layer.bias.zero_()
+    made = Variant(uint8=True).extend("decoder.onnx", trace(network, torch.rand(2, 3), "z", ["image"]))
+    z = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
+    with torch.no_grad():
+        exact = network.double()(torch.from_numpy(z).double()).numpy()
+    (found,) = ReferenceEvaluator(made).run(None, {"z": z})
+    np.testing.assert_array_equal(found, np.floor(exact * 255 + 0.5).transpose(0, 2, 3, 1))
+
+
 def test_a_fixed_batch_is_in_both_graphs_and_in_their_shapes(tmp_path: Path, pixels: np.ndarray) -> None:
     model = exported(tmp_path / "four", "--batch", "4")
     for name in ("encoder.onnx", "decoder.onnx"):

@@ -46,7 +46,7 @@ def with_byte_pixels(decoder: onnx.ModelProto) -> onnx.ModelProto:
         for names in (node.input, node.output):
             names[:] = [unit if name == image.name else name for name in names]
     last = _maker_of_values(graph, unit)
-    if last is not None and _clips_to_unit(graph, last):
+    if last is not None and last.op_type == "Clip" and _limits(graph, last) == [0, 1]:
         last.CopyFrom(helper.make_node("Identity", last.input[:1], last.output))
     steps: list[tuple[str, list[float], dict[str, Any]]] = [
         ("Mul", [255], {}),
@@ -80,10 +80,9 @@ def _maker_of_values(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None
     return node
 
 
-def _clips_to_unit(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+def _limits(graph: onnx.GraphProto, clip: onnx.NodeProto) -> list[float]:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    limits = [constants.get(name, np.array(np.nan)).item() for name in node.input[1:]]
-    return node.op_type == "Clip" and limits == [0, 1]
+    return [constants[name].item() for name in clip.input[1:] if name in constants]
 
 
 def with_fixed_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:

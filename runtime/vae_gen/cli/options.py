@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from vae_gen.bundles import DEFAULT, shipped
 from vae_gen.defaults import FORMATS
@@ -21,6 +20,8 @@ from vae_gen.errors import UsageError
 from vae_gen.reading import LAYOUTS, Range, Reading, parse_range
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from vae_gen.images import FloatImages
     from vae_gen.model import Model
 
@@ -53,6 +54,8 @@ class ModelType(click.types.StringParamType):
     name = "model"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
         names = [CompletionItem(name) for name in shipped() if name.startswith(incomplete)]
         return [CompletionItem(incomplete, type="file"), *names]  # bash forgets what stands before "file"
 
