@@ -88,7 +88,7 @@ def plain_way(images: int, threads: int) -> Callable[[Path], None]:
     torch.set_num_threads(threads)
     model, config = open_model(DEFAULT), TrainConfig.from_preset("mlp")
     vae = build(config.network, model.image_shape, config.latent_dim)
-    decoder = Prior(config, vae.encoder.mean.in_features).around(vae).decoder.eval()
+    decoder = Prior(config, vae).around(vae).decoder.eval()
     shown = torch.from_numpy(model.sample(images))  # what is saved; the untrained decoder's are but noise
 
     def loop(folder: Path) -> None:

@@ -64,11 +64,11 @@ class Checkpoint:
     def load_network(self) -> VAE:
         """The trained network, on the CPU, with the averaged weights if the run kept them, and with its prior."""
         vae = build(self.config.network, self.image_shape, self.config.latent_dim)
-        vae.load_state_dict(self._tensors(AVERAGED if self.config.ema else NETWORK))
+        self._load(vae, self._tensors(AVERAGED if self.config.ema else NETWORK))
         if not self.has_prior:
             return vae
-        prior = Prior(self.config, vae.encoder.mean.in_features)
-        prior.load_state_dict(self._tensors(f"{PRIOR}averaged."))
+        prior = Prior(self.config, vae)
+        self._load(prior, self._tensors(f"{PRIOR}averaged."))
         return prior.around(vae)
 
     @property
@@ -78,19 +78,29 @@ class Checkpoint:
 
     def restore(self, vae: VAE, averaged: VAE, optimiser: torch.optim.Optimizer) -> None:
         """Put the saved tensors into a network, its average (itself, if there is none) and its optimiser."""
-        vae.load_state_dict(self._tensors(NETWORK))
+        self._load(vae, self._tensors(NETWORK))
         if averaged is not vae:
-            averaged.load_state_dict(self._tensors(AVERAGED))
+            self._load(averaged, self._tensors(AVERAGED))
         _restore_optimiser(vae, optimiser, self._tensors(OPTIMISER))
 
     def restore_prior(self, fit: PriorFit) -> None:
         """Put the saved tensors into a prior that is being fitted."""
         tensors = self._tensors(PRIOR)
-        fit.load_state_dict({name: tensors[name] for name in fit.state_dict()})
+        self._load(fit, {name: tensor for name, tensor in tensors.items() if not name.startswith(OPTIMISER)})
         for name, optimiser in fit.optimisers.items():
             prefix = f"{OPTIMISER}{name}."
             mine = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
             _restore_optimiser(fit, optimiser, mine)
+
+    def _load(self, network: nn.Module, tensors: dict[str, Tensor]) -> None:
+        """Put saved tensors into a network. Raises DataError where they are not its own: another version saved them."""
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise DataError(
+                f"{self.path} is of another version, whose networks were built otherwise; train it again, or export it "
+                f"with the version that trained it ({str(error).splitlines()[1].strip()[:200]})"
+            ) from error
 
     def _tensors(self, prefix: str) -> dict[str, Tensor]:
         with safe_open(self.path, "pt") as file:

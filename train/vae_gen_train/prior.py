@@ -1,41 +1,43 @@
-"""The second stage of training: a flow learns where the trained VAE's latents lie, so that noise lands there.
+"""The second stage of training: noise learns to become pictures.
 
-First by maximum likelihood, on draws from the posteriors of the training images (Dai & Wipf 2019, "Diagnosing and
-Enhancing VAE Models", section 4, fit a second model to the same draws). That covers every mode, but leaves bridges
-between them, where the decoder shows what is no picture. Then also against a discriminator, which sees them; the
-likelihood keeps a small weight, so that no mode is lost (Grover et al. 2018, "Flow-GAN", section 4.2). The VAE itself
-does not change: the flow goes before the decoder, its inverse behind the encoder.
+A flow learns where the trained VAE's latents lie: first by maximum likelihood, on draws from the posteriors of the
+training images (Dai & Wipf 2019, "Diagnosing and Enhancing VAE Models", section 4, fit a second model to the same
+draws). That covers every mode, but leaves bridges between them, where the decoder shows what is no picture. Then the
+flow and the decoder learn together, against a discriminator that sees images: the decoder to show pictures wherever
+noise may land and still to reconstruct (Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity
+metric", add such a discriminator to a VAE), the flow to land where it can, with some likelihood, so that no mode is
+lost (Grover et al. 2018, "Flow-GAN", section 4.2). The encoder does not change: the flow goes before the decoder, its
+inverse behind the encoder.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from vae_gen.errors import VaeGenError
 from vae_gen.images import ByteImages
 
 from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.config import TrainConfig
+from vae_gen_train.discriminator import Discriminator
 from vae_gen_train.evaluation import evaluating, in_batches, seed_torch, to_float
 from vae_gen_train.flow import Flow
 from vae_gen_train.nets import VAE, Encoder
-from vae_gen_train.objective import VARIANCE_FLOOR
+from vae_gen_train.objective import OBJECTIVES, VARIANCE_FLOOR
 
 STREAM = 2  # which of a seed's random streams the prior draws from; training has 0, evaluations have 1
-BATCH = 512  # latents a step
+BATCH = 512  # latents a step of maximum likelihood
 LIKELIHOOD_SHARE = 0.45  # of the steps are by maximum likelihood alone
-LIKELIHOOD_LR, ADVERSARIAL_LR, DISCRIMINATOR_LR = 2e-3, 3e-4, 6e-4
+LIKELIHOOD_LR, ADVERSARIAL_LR, DISCRIMINATOR_LR = 2e-3, 4e-4, 8e-4
 WARMUP = 100
-LIKELIHOOD_WEIGHT = 0.1  # against a discriminator
-PENALTY, PENALTY_EVERY = 0.2, 4  # of the discriminator's gradient at real latents; steps between
-DISCRIMINATOR_WIDTH = 256
-DECAY = 0.998  # of the averaged flow, a step
+ADVERSARIAL_WEIGHT = 0.5  # beside the reconstruction's nats per value of an image
+DECAY = 0.998  # of the averaged flow and decoder, a step
 CLIP_NORM = 5.0
 HEAD_VALUES = 100_000 * 784  # of pairs of pixels decoded to find the posteriors' variances, about: some seconds
 HEAD_FEWEST = 256  # images, at least, that they are found from
@@ -70,18 +72,20 @@ class PriorDecoder(nn.Module):
 
 
 class Prior(nn.Module):
-    """What the second stage adds to a VAE: the flow, and a new head for the posterior's variance in its space."""
+    """What the second stage makes: the flow, a head for the posterior's variance in its space, a better decoder."""
 
-    def __init__(self, config: TrainConfig, features: int) -> None:
+    def __init__(self, config: TrainConfig, vae: VAE) -> None:
+        """Begin with a flow that does nothing and a copy of the decoder of `vae`."""
         super().__init__()
         self.flow = Flow(config.latent_dim, config.flow_couplings, config.flow_width)
-        self.log_var = nn.Linear(features, config.latent_dim)
+        self.decoder = copy.deepcopy(vae.decoder).requires_grad_().eval()
+        self.log_var = nn.Linear(vae.encoder.mean.in_features, config.latent_dim)
         nn.init.zeros_(self.log_var.weight)  # until it is fitted, a posterior is as wide as the prior
         nn.init.zeros_(self.log_var.bias)
 
     def around(self, vae: VAE) -> VAE:
-        """`vae` with latents that are standard normal; the parts are shared, not copied."""
-        return VAE(PriorEncoder(vae.encoder, self.flow, self.log_var), PriorDecoder(self.flow, vae.decoder))
+        """`vae` with latents that are standard normal and this decoder; the parts are shared, not copied."""
+        return VAE(PriorEncoder(vae.encoder, self.flow, self.log_var), PriorDecoder(self.flow, self.decoder))
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Reading:
     """What one step measured: the flow's and the discriminator's losses in nats."""
 
     nll: float
-    discriminator: float | None  # 2 log 2 = 1.386 where it cannot tell drawn latents from real ones
+    discriminator: float | None  # 2 log 2 = 1.386 where it cannot tell decoded noise from images
 
 
 class PriorFit(nn.Module):
@@ -104,20 +108,20 @@ class PriorFit(nn.Module):
         self._mean, self._deviation = mean, torch.exp(0.5 * log_var)
 
         seed_torch(config.seed, STREAM, 0)
-        self.prior = Prior(config, vae.encoder.mean.in_features).to(device)
+        self.prior = Prior(config, vae).to(device)
         self.prior.flow.mean.copy_(mean.mean(0))
         variance = mean.var(0, correction=0) + self._deviation.square().mean(0)  # the law of total variance
         self.prior.flow.scale.copy_(variance.sqrt())
         self.averaged = averaged_copy(self.prior)
-        self.discriminator = _discriminator(config.latent_dim).to(device)
+        self.discriminator = Discriminator(images.shape[1:]).to(device)
+        # Images a step against the discriminator. As many are generated, so it needs the memory of a step of the VAE.
+        self._count = max(1, config.batch_size // (2 * config.accumulate))
         self.likelihood_steps = math.ceil(LIKELIHOOD_SHARE * config.prior_steps)
-        flow = list(self.prior.flow.parameters())
+        flow, decoder = self.prior.flow.parameters(), self.prior.decoder.parameters()
         self.optimisers = {
-            "likelihood": torch.optim.Adam(flow, LIKELIHOOD_LR, fused=True),
-            "adversarial": torch.optim.Adam(flow, ADVERSARIAL_LR, betas=(0.0, 0.99), fused=True),
-            "discriminator": torch.optim.Adam(
-                self.discriminator.parameters(), DISCRIMINATOR_LR, betas=(0.0, 0.99), fused=True
-            ),
+            "likelihood": torch.optim.Adam(self.prior.flow.parameters(), fused=True),
+            "adversarial": torch.optim.Adam([*flow, *decoder], betas=(0.0, 0.99), fused=True),
+            "discriminator": torch.optim.Adam(self.discriminator.parameters(), betas=(0.0, 0.99), fused=True),
         }
 
     @property
@@ -128,26 +132,41 @@ class PriorFit(nn.Module):
     def take_step(self, step: int) -> Reading:
         """Step `step` of config.prior_steps, counted from 1. Raises VaeGenError if the losses are not finite."""
         seed_torch(self.config.seed, STREAM, step)
-        z = self._draw()
-        if step <= self.likelihood_steps:
-            self._rates(step, self.likelihood_steps, likelihood=LIKELIHOOD_LR)
-            nll, told = -self.prior.flow.log_prob(z).mean(), None
-            self._descend("likelihood", nll)
-        else:
-            rates = {"adversarial": ADVERSARIAL_LR, "discriminator": DISCRIMINATOR_LR}
-            self._rates(step - self.likelihood_steps, self.config.prior_steps - self.likelihood_steps, **rates)
-            told = self._train_discriminator(step, z)
-            nll = -self.prior.flow.log_prob(z).mean()
-            fooled = F.softplus(-self.discriminator(self._standardised(self._generate()))).mean()
-            self._descend("adversarial", fooled + LIKELIHOOD_WEIGHT * nll)
+        reading = self._likelihood_step(step) if step <= self.likelihood_steps else self._adversarial_step(step)
         update_average(self.averaged, self.prior, step, DECAY)
-        reading = Reading(nll.item(), None if told is None else told.item())
         if not all(math.isfinite(value) for value in (reading.nll, reading.discriminator or 0)):
             raise VaeGenError(
                 f"fitting the prior diverged at its step {step}: {reading}; the last checkpoint is from before. "
                 "Begin again with another --seed, or with fewer --flow-couplings"
             )
         return reading
+
+    def _likelihood_step(self, step: int) -> Reading:
+        self._rates(step, self.likelihood_steps, likelihood=LIKELIHOOD_LR)
+        rows = torch.randint(len(self._mean), (BATCH,), device=self.device)
+        nll = -self.prior.flow.log_prob(self._latents(rows)).mean()
+        self._descend("likelihood", nll)
+        return Reading(nll.item(), None)
+
+    def _adversarial_step(self, step: int) -> Reading:
+        rates = {"adversarial": ADVERSARIAL_LR, "discriminator": DISCRIMINATOR_LR}
+        self._rates(step - self.likelihood_steps, self.config.prior_steps - self.likelihood_steps, **rates)
+        rows = torch.randint(len(self._mean), (self._count,))
+        image = to_float(self._images[rows.numpy()], self.device)
+        z = self._latents(rows.to(self.device))
+        flow, decoder = self.prior.flow, self.prior.decoder
+        generated = decoder(flow(torch.randn_like(z))[0])
+
+        loss, told = self.discriminator.requires_grad_(True).loss(image, generated, step)
+        self._descend("discriminator", loss)
+
+        nll = -flow.log_prob(z).mean()
+        objective = OBJECTIVES[self.config.objective]
+        reconstruction = objective.nats(objective.error(decoder(z), image).mean(), image[0].numel())
+        fooled = self.discriminator.requires_grad_(False).fooled(generated)
+        of_noise = ADVERSARIAL_WEIGHT * (fooled + nll / z.shape[1])
+        self._descend("adversarial", reconstruction / image[0].numel() + of_noise)
+        return Reading(nll.item(), told.item())
 
     def fit_head(self) -> None:
         """Give the averaged prior the variances of its posteriors: a linear function of the encoder's features.
@@ -185,36 +204,9 @@ class PriorFit(nn.Module):
             self.averaged.log_var.weight.copy_(weight)
             self.averaged.log_var.bias.copy_(aim - weight @ middle)
 
-    def _draw(self) -> Tensor:
-        """Latents of random images, each a draw from its posterior: [BATCH, latent_dim]."""
-        rows = torch.randint(len(self._mean), (BATCH,), device=self.device)
-        return self._mean[rows] + self._deviation[rows] * torch.randn(BATCH, self._mean.shape[1], device=self.device)
-
-    def _generate(self) -> Tensor:
-        z: Tensor = self.prior.flow(torch.randn(BATCH, self._mean.shape[1], device=self.device))[0]
-        return z
-
-    def _standardised(self, z: Tensor) -> Tensor:
-        return (z - self.prior.flow.mean) / self.prior.flow.scale
-
-    def _train_discriminator(self, step: int, z: Tensor) -> Tensor:
-        """One step of the discriminator; its loss (Goodfellow et al. 2014, eq. 1), before the penalty.
-
-        The penalty is R1 (Mescheder et al. 2018, "Which Training Methods for GANs do actually Converge?", eq. 9),
-        applied every few steps with as much more weight (Karras et al. 2020, "StyleGAN2", section 4.1).
-        """
-        with torch.no_grad():
-            generated = self._standardised(self._generate())
-        penalised = step % PENALTY_EVERY == 0
-        real = self._standardised(z).requires_grad_(penalised)
-        verdict = self.discriminator(real)
-        loss = F.softplus(-verdict).mean() + F.softplus(self.discriminator(generated)).mean()
-        penalty = torch.zeros_like(loss)
-        if penalised:
-            (slope,) = torch.autograd.grad(verdict.sum(), real, create_graph=True)
-            penalty = PENALTY_EVERY * PENALTY / 2 * slope.square().sum(1).mean()
-        self._descend("discriminator", loss + penalty)
-        return loss.detach()
+    def _latents(self, rows: Tensor) -> Tensor:
+        """Of these images, each a draw from its posterior: [rows, latent_dim]."""
+        return self._mean[rows] + self._deviation[rows] * torch.randn_like(self._mean[rows])
 
     def _descend(self, name: str, loss: Tensor) -> None:
         optimiser = self.optimisers[name]
@@ -229,13 +221,6 @@ class PriorFit(nn.Module):
         for name, rate in highest.items():
             for group in self.optimisers[name].param_groups:
                 group["lr"] = rate * factor
-
-
-def _discriminator(latent_dim: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise((latent_dim, *[DISCRIMINATOR_WIDTH] * 3)):
-        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, nn.Linear(DISCRIMINATOR_WIDTH, 1))
 
 
 def _posteriors(vae: VAE, images: ByteImages, device: torch.device) -> tuple[Tensor, Tensor]:
