@@ -337,7 +337,7 @@ def test_a_signal_during_the_last_evaluation_saves_and_stops(data: DataSet, tmp_
             assert told == [signal.SIGINT]  # at once
 
     settings = config("notebook", steps=2, evaluate_every=100)
-    with pytest.raises(StoppedError, match="all 2 steps are saved; draw what is missing with --resume") as raised:
+    with pytest.raises(StoppedError, match="all 2 steps are saved; finish with --resume") as raised:
         trainer.train(data, tmp_path / "run", settings, Progress(interrupt, stopping=told.append))
     assert raised.value.exit_code == 130
     assert Checkpoint.open(tmp_path / "run").step == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,13 @@ from vae_gen.datasets import DataSet, load_idx_directory
 from vae_gen.errors import DataError, StoppedError, UsageError, VaeGenError
 from vae_gen_export.publish import publish
 from vae_gen_export.sources.training_run import open_run
-from vae_gen_train import prior, trainer
+from vae_gen_train import posterior_variances, prior, trainer
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.flow import Flow
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import VAE, Encoder
-from vae_gen_train.prior import PriorFit
+from vae_gen_train.prior import PriorFit, has_variances
 from vae_gen_train.progress import Progress
 
 from tests.train.test_distributed import MINUTES, two_processes
@@ -173,13 +174,16 @@ def test_against_the_discriminator_noise_becomes_like_the_images(monkeypatch: py
 def test_the_composite_reconstructs_as_the_vae_does_and_knows_its_variances() -> None:
     torch.manual_seed(0)
     vae, images = vae_with_known_latents(), images_in_two_groups()
-    fit = PriorFit(vae, images, config(latent_dim=2), CPU)
+    train, validation = images[:1200], images[1200:] // 2 + 64  # greyer, so that the errors are smaller
+    fit = PriorFit(vae, train, config(latent_dim=2), CPU)
     for parameter in fit.averaged.flow.parameters():
         nn.init.normal_(parameter, std=0.1)
-    fit.fit_head()
+    assert not has_variances(fit.network)
+    fit.fit_head(validation, lambda: 0)
     network = fit.network
-    every = torch.from_numpy(images / np.float32(255))
-    image = every[:200]
+    assert has_variances(network)
+    unseen = torch.from_numpy(validation / np.float32(255))
+    image = torch.from_numpy(train[:200] / np.float32(255))
     with torch.no_grad():
         mean, _ = vae.encoder(image)
         u, u_log_var = network.encoder(image)
@@ -189,11 +193,41 @@ def test_the_composite_reconstructs_as_the_vae_does_and_knows_its_variances() ->
         jacobian = torch.stack(
             [torch.autograd.functional.jacobian(lambda v: network.decoder(v[None])[0].flatten(), each) for each in u]
         )
-        variance = (network.decoder(network.encoder(every)[0]) - every).square().mean()
+        variance = (network.decoder(network.encoder(unseen)[0]) - unseen).square().mean()
         expected = -torch.log(1 + jacobian.square().sum(1) / variance)
     assert expected.std() > 0.1
     assert (u_log_var - expected).abs().mean() < 0.1
     assert np.corrcoef(u_log_var[:, 0], expected[:, 0])[0, 1] > 0.9
+
+
+def test_a_signal_while_the_variances_are_found_stops_at_once_and_is_made_good(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer.train(data, tmp_path / "whole", config())
+    monkeypatch.setattr(prior, "HEAD_BATCH_VALUES", 12 * 8 * 16)
+    calls: list[int] = []
+
+    def interrupted(decoder: nn.Module, u: torch.Tensor) -> torch.Tensor:
+        calls.append(len(u))
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return posterior_variances.estimated_slopes(decoder, u)
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(prior, "estimated_slopes", interrupted)
+    with pytest.raises(StoppedError, match="all 16 steps are saved; finish with"):
+        trainer.train(data, run, config())
+    assert calls == [16, 16]
+    assert not has_variances(Checkpoint.open(run).load_network())
+    unfinished = f"{run} is not finished: step 16 of 16, and its encoder says log_var = 0 everywhere"
+    assert main(["export", str(run), "--out", str(tmp_path / "early")]) == 0
+    assert unfinished in capsys.readouterr().err
+
+    monkeypatch.undo()
+    monkeypatch.setattr(trainer, "draw_report", lambda *arguments: None)
+    trainer.resume(data, run)
+    assert_same_run(run, tmp_path / "whole")
+    assert open_run(run).note == ""
 
 
 @pytest.mark.parametrize("crash_at", [9, 14])  # in either part of the second stage, after the save at step 8 and 12
@@ -221,8 +255,6 @@ def test_a_prior_that_was_interrupted_goes_on_bit_for_bit(
 def test_a_signal_in_the_second_stage_saves_and_stops(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import signal
-
     def interrupt(step: int) -> None:
         if step == 11:
             signal.raise_signal(signal.SIGINT)
@@ -230,6 +262,8 @@ def test_a_signal_in_the_second_stage_saves_and_stops(
     with pytest.raises(StoppedError, match="step 12 of 16 is saved"):
         trainer.train(data, tmp_path / "run", config(), Progress(step=interrupt))
     assert Checkpoint.open(tmp_path / "run").step == 12
+    assert not has_variances(Checkpoint.open(tmp_path / "run").load_network())
+    assert open_run(tmp_path / "run").note.startswith(f"{tmp_path / 'run'} is not finished: step 12 of 16, and")
 
 
 def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path) -> None:
@@ -257,7 +291,10 @@ def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path
     assert np.isfinite(mean).all()
 
 
-def test_without_a_preset_the_pictures_decide(small_data: Path, tmp_path: Path) -> None:
+def test_without_a_preset_the_pictures_decide(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prior, "HEAD_FEWEST", 64)
     np.save(tmp_path / "colour.npy", np.random.default_rng(0).integers(0, 256, (40, 3, 32, 32)).astype(np.uint8))
     small = ["--steps", "2", "--prior-steps", "3", "--flow-couplings", "1", "--flow-width", "4", "--quiet"]
     for name, source in (("mlp", small_data), ("conv", tmp_path / "colour.npy")):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,8 @@ from vae_gen_train.discriminator import Discriminator
 from vae_gen_train.evaluation import evaluating, in_batches, seed_torch, to_float
 from vae_gen_train.flow import Flow
 from vae_gen_train.nets import VAE, Encoder
-from vae_gen_train.objective import OBJECTIVES, VARIANCE_FLOOR
+from vae_gen_train.objective import OBJECTIVES, VARIANCE_FLOOR, sum_of_squared_errors
+from vae_gen_train.posterior_variances import estimated_slopes, fit_log_variances
 
 STREAM = 2  # which of a seed's random streams the prior draws from; training has 0, evaluations have 1
 BATCH = 512  # latents a step of maximum likelihood
@@ -39,10 +41,9 @@ WARMUP = 100
 ADVERSARIAL_WEIGHT = 0.5  # beside the reconstruction's nats per value of an image
 DECAY = 0.998  # of the averaged flow and decoder, a step
 CLIP_NORM = 5.0
-HEAD_VALUES = 100_000 * 784  # of pairs of pixels decoded to find the posteriors' variances, about: some seconds
-HEAD_FEWEST = 256  # images, at least, that they are found from
-HEAD_STEP = 0.1  # of u, between which the decoder's slope is taken
-HEAD_RIDGE = 1e-3
+HEAD_VALUES = 16_384 * 784  # of images that the posteriors' variances are fitted to, as far as there are so many
+HEAD_FEWEST = 4096  # images, at least; where there are fewer, some or all are taken several times
+HEAD_BATCH_VALUES = 2**18  # values of images at a time, so that a signal is soon heeded
 
 
 class PriorEncoder(Encoder):
@@ -86,6 +87,11 @@ class Prior(nn.Module):
     def around(self, vae: VAE) -> VAE:
         """`vae` with latents that are standard normal and this decoder; the parts are shared, not copied."""
         return VAE(PriorEncoder(vae.encoder, self.flow, self.log_var), PriorDecoder(self.flow, self.decoder))
+
+
+def has_variances(vae: VAE) -> bool:
+    """Whether `vae`, with its prior around it, knows its posteriors' variances; until then they are all 1."""
+    return bool(vae.encoder.log_var.bias.any())
 
 
 @dataclass(frozen=True)
@@ -168,41 +174,36 @@ class PriorFit(nn.Module):
         self._descend("adversarial", reconstruction / image[0].numel() + of_noise)
         return Reading(nll.item(), told.item())
 
-    def fit_head(self) -> None:
-        """Give the averaged prior the variances of its posteriors: a linear function of the encoder's features.
+    def fit_head(self, validation: ByteImages, stopping: Callable[[], int]) -> None:
+        """Give the averaged prior the variances of its posteriors, as posterior_variances.py finds them.
 
-        A Gaussian with independent latents has the largest ELBO where its precisions are the diagonal of the true
-        posterior's, to second order: 1 + |d image / d u_i|^2 / sigma^2, with the decoder's calibrated variance
-        sigma^2 (Laplace's method; Bishop 2006, sections 4.4 and 10.1.2). The slopes are differences over
-        2 HEAD_STEP; the logarithms are fitted by least squares in float64, with a small ridge.
+        The decoder's variance is that of its errors on the `validation` images; on those that it was trained on they
+        are smaller. Ends soon, without a head, if `stopping()` is not 0.
         """
-        network = self.network
-        values = self._images[0].size
-        count = min(len(self._images), max(HEAD_FEWEST, HEAD_VALUES // (self.config.latent_dim * values)))
-        chosen = self._images[np.arange(count) * len(self._images) // count]
-        rows, slopes, error = [], [], 0.0
+        network, images = self.network, self._images
+        count = max(HEAD_FEWEST, min(len(images), HEAD_VALUES // images[0].size))
+        seed_torch(self.config.seed, STREAM, self.config.prior_steps + 1)
+        errors, features, slopes = [], [], []
         with evaluating(network):
-            for part in in_batches(chosen):
+            for part in _spread(validation, min(count, len(validation))):
+                if stopping():
+                    return
                 image = to_float(part, self.device)
-                features = network.encoder.features(image)
-                u, _ = network.encoder(image)
-                error += (network.decoder(u) - image).square().double().sum().item()
-                steps = HEAD_STEP * torch.eye(u.shape[1], device=self.device)
-                pairs = ((network.decoder(u + step), network.decoder(u - step)) for step in steps)
-                squares = [((one - other) / (2 * HEAD_STEP)).square().flatten(1).sum(1) for one, other in pairs]
-                rows.append(features.double())
-                slopes.append(torch.stack(squares, 1).double())
-        features = torch.cat(rows)
-        variance = max(error / chosen.size, VARIANCE_FLOOR)
-        target = -torch.log1p(torch.cat(slopes) / variance)
-        middle, aim = features.mean(0), target.mean(0)
-        features = features - middle
-        gram = features.T @ features
-        ridge = HEAD_RIDGE * gram.diagonal().mean().clamp(min=1e-6) * torch.eye(len(gram)).to(gram)
-        weight = torch.linalg.solve(gram + ridge, features.T @ (target - aim)).T
+                mean, _ = network.encoder(image)
+                errors.append(sum_of_squared_errors(network.decoder(mean), image).cpu().double())
+            for part in _spread(images, count):
+                if stopping():
+                    return
+                image = to_float(part, self.device)
+                mean, _ = network.encoder(image)
+                features.append(network.encoder.features(image).cpu().double())
+                slopes.append(estimated_slopes(network.decoder, mean).cpu().double())
+        variance = (torch.cat(errors).mean() / images[0].size).clamp(min=VARIANCE_FLOOR)
+        precisions = 1 + torch.cat(slopes) / variance
+        weight, bias = fit_log_variances(torch.cat(features), precisions, min(count, len(images)))
         with torch.no_grad():
             self.averaged.log_var.weight.copy_(weight)
-            self.averaged.log_var.bias.copy_(aim - weight @ middle)
+            self.averaged.log_var.bias.copy_(bias)
 
     def _latents(self, rows: Tensor) -> Tensor:
         """Of these images, each a draw from its posterior: [rows, latent_dim]."""
@@ -221,6 +222,13 @@ class PriorFit(nn.Module):
         for name, rate in highest.items():
             for group in self.optimisers[name].param_groups:
                 group["lr"] = rate * factor
+
+
+def _spread(images: ByteImages, count: int) -> Iterator[ByteImages]:
+    """`count` of `images`, evenly spread, in small parts; some or all several times if there are fewer."""
+    rows = np.arange(count) * len(images) // count
+    size = max(1, HEAD_BATCH_VALUES // images[0].size)
+    return (images[rows[start : start + size]] for start in range(0, count, size))
 
 
 def _posteriors(vae: VAE, images: ByteImages, device: torch.device) -> tuple[Tensor, Tensor]:

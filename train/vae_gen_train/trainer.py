@@ -39,7 +39,7 @@ from vae_gen_train.divergence import Watch
 from vae_gen_train.evaluation import evaluate_splits, latent_statistics
 from vae_gen_train.metrics_log import MetricsLog
 from vae_gen_train.nets import VAE, build
-from vae_gen_train.prior import PriorFit
+from vae_gen_train.prior import PriorFit, has_variances
 from vae_gen_train.progress import SILENT, Progress
 from vae_gen_train.report import draw_reconstructions, draw_report
 from vae_gen_train.step import Reading, Stepper
@@ -204,7 +204,10 @@ class _Run:
             log.add(step, split, losses)
 
     def _fit_prior(self, saved: Checkpoint | None, log: MetricsLog) -> None:
-        """The steps after the VAE's, which the first process takes alone: they are many, and small."""
+        """The steps after the VAE's, which the first process takes alone: they are many, and small.
+
+        A run that is stopped has saved them, and is finished when the posteriors' variances are found, after the last.
+        """
         config = self.config
         self.fit = fit = PriorFit(self.averaged, self.data.train, config, self.device)
         if saved is not None:
@@ -218,20 +221,24 @@ class _Run:
                     seconds = round(time.monotonic() - started, 3)
                     log.add_record({"step": step, "split": "prior", **dataclasses.asdict(reading), "seconds": seconds})
                 if last or stopping or step % config.checkpoint_every == 0:
-                    if last or stopping:  # it takes a while, and nothing before depends on it
-                        self.progress.say("finding how wide the posteriors are; large pictures take minutes")
-                        fit.fit_head()
-                    if last:
-                        self._evaluate(step, log)
                     log.flush()
                     self._save(step)
                 self.progress.step(step)
                 if stopping:
                     raise StoppedError(self._how_to_go_on(step), stopping)
+            if not has_variances(fit.network):
+                self.progress.say("finding how wide the posteriors are; large pictures take minutes")
+                fit.fit_head(self.data.validation, stop_requested)
+                if has_variances(fit.network):
+                    self._evaluate(config.total_steps, log)
+                    log.flush()
+                    self._save(config.total_steps)
+            if stopping := stop_requested():
+                raise StoppedError(self._how_to_go_on(config.total_steps), stopping)
 
     def _how_to_go_on(self, step: int) -> str:
         if step == self.config.total_steps:
-            return f"all {step} steps are saved; draw what is missing with --resume {self.run}"
+            return f"all {step} steps are saved; finish with --resume {self.run}"
         return f"step {step} of {self.config.total_steps} is saved; go on with --resume {self.run}"
 
     def _write_config(self, first_step: int) -> None:

@@ -130,6 +130,8 @@ def export(
     publish.check_free(out, overwrite)
     if source is not None:
         model = open_source(source)
+        if model.note:
+            options.say(model.note, quiet)
     else:
         assert module is not None
         assert latent_dim is not None

@@ -36,6 +36,7 @@ class Source:
     latent_std: tuple[float, ...] = ()
     latent_kl: tuple[float, ...] = ()
     made_from: dict[str, str] = field(default_factory=dict)  # of another bundle: which
+    note: str = ""  # what whoever exports it should know
 
     def graph(self, file: str) -> onnx.ModelProto:
         """The graph that is to become `file`, encoder.onnx or decoder.onnx, with the one free axis `batch`."""

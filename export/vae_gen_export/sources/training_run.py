@@ -9,7 +9,9 @@ from vae_gen.manifest import DECODER, ENCODER
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.metrics_log import read_metrics
+from vae_gen_train.nets import VAE
 from vae_gen_train.objective import OBJECTIVES
+from vae_gen_train.prior import has_variances
 
 from vae_gen_export.sources.networks import Networks
 
@@ -33,7 +35,18 @@ def open_run(run: Path) -> Networks:
             "packages": checkpoint.packages,
         },
         metrics={"command": _command(config), **_metrics(run, checkpoint.step, config)},
+        note=_note(run, checkpoint, vae),
     )
+
+
+def _note(run: Path, checkpoint: Checkpoint, vae: VAE) -> str:
+    """That the run is not finished, if it is not."""
+    step, steps = checkpoint.step, checkpoint.config.total_steps
+    unknown = checkpoint.has_prior and not has_variances(vae)
+    if step == steps and not unknown:
+        return ""
+    but = ", and its encoder says log_var = 0 everywhere, as the variances are found last" if unknown else ""
+    return f"{run} is not finished: step {step:,} of {steps:,}{but}; go on with vae-gen train --resume {run}"
 
 
 def _command(config: TrainConfig) -> str:

@@ -1,0 +1,63 @@
+"""The variances that posteriors should have, given a decoder: a linear function of an encoder's features.
+
+To second order about its mean, the ELBO of a Gaussian posterior with independent latents is, up to a constant,
+
+    1/2 sum over i of (log_var_i - p_i exp(log_var_i)),   p_i = 1 + |d image / d u_i|^2 / sigma^2,
+
+with the decoder's calibrated variance sigma^2 (Laplace's method; Bishop 2006, sections 4.4 and 10.1.2). It is linear in
+p, so an unbiased estimate does as well as p itself: (J^T v)_i^2 for noise v ~ N(0, 1) in the image and the decoder's
+Jacobian J, which one backward pass gives for all latents (Hutchinson 1990, "A Stochastic Estimator of the Trace of the
+Influence Matrix").
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+ITERATIONS = 200  # at most; some thirty do
+
+
+def estimated_slopes(decoder: nn.Module, u: Tensor) -> Tensor:
+    """|d image / d u_i|^2, each from one random projection: u [n, latent_dim] -> the same shape."""
+    with torch.inference_mode(False):
+        u = u.clone().requires_grad_()
+        image = decoder(u)
+        projected = torch.autograd.grad(image, u, torch.randn_like(image))[0]
+    return projected.square()
+
+
+def fit_log_variances(features: Tensor, precisions: Tensor, images: int) -> tuple[Tensor, Tensor]:
+    """The linear function of `features` [n, width] with the largest ELBO, weight and bias as nn.Linear has them.
+
+    `precisions` [n, latent_dim] are estimates of p, of `images` different images; all in float64. The weights have a
+    normal prior, under which a latent's log-variance varies by 1 from image to image. The loss is convex (a gamma
+    regression with logarithmic link; McCullagh & Nelder 1989, chapter 8), and its Hessian where p exp(log_var) is 1 on
+    average is the features' covariance: L-BFGS finds its minimum in coordinates where that is the identity.
+    """
+    middle = features.mean(0)
+    centred = features - middle
+    covariance = centred.T @ centred / len(centred)
+    ridge = (2 * covariance.trace() / images).clamp(min=1e-12)
+    factor = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(covariance))
+
+    bias = -precisions.mean(0).log()
+    whitened = torch.zeros(len(covariance), len(bias)).to(bias)
+    parameters = [bias.requires_grad_(), whitened.requires_grad_()]
+    optimiser = torch.optim.LBFGS(parameters, max_iter=ITERATIONS, tolerance_change=1e-8, line_search_fn="strong_wolfe")
+
+    def weights() -> Tensor:
+        solution: Tensor = torch.linalg.solve_triangular(factor.T, whitened, upper=True)
+        return solution
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        weight = weights()
+        log_var = centred @ weight + bias
+        value = (precisions * log_var.exp() - log_var).mean(0).sum() + 0.5 * ridge * weight.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    weight = weights().detach()
+    return weight.T, bias.detach() - middle @ weight
