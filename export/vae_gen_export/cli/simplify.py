@@ -51,7 +51,10 @@ def simplify(source: Path, target: Path, overwrite: bool, as_json: bool, quiet: 
         raise BundleError(
             f"{source} cannot be simplified: {kind}: {text}; nothing was written. Please report this, with the file"
         ) from error
-    difference = largest_difference(before, after)
+    try:
+        difference = largest_difference(before, after)
+    except BundleError as error:
+        raise BundleError(f"{source} and what it became cannot be compared: {error}; nothing was written") from error
     if not difference <= TOLERANCE:
         raise BundleError(
             f"the simplified graph differs from {source} by {difference:.2g} of the largest value, and at most "
