@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from vae_gen.errors import BundleError
 # Before the import below, as in the runtime: importing this sets the switch against onnxruntime's telemetry.
 from vae_gen.graph import SILENT
 
+from vae_gen_export.simplify.evaluation import in_float64
+
 import onnxruntime  # isort: skip
 
 Array = npt.NDArray[Any]
@@ -20,6 +22,7 @@ Array = npt.NDArray[Any]
 BATCH_SIZES = (1, 3, 8)
 FREE_SIZE = 32  # of every other axis that is free
 TOLERANCE = 1e-5  # of the largest magnitude
+ROUNDING = 1e-4  # the most that lies between float32 and float64, likewise
 GRAPH, SIMPLIFIED = "the graph", "the simplified graph"
 # What random values of a type are like: pictures and latents come as floats of about 1 or as bytes.
 KINDS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
@@ -36,14 +39,30 @@ def largest_difference(first: onnx.ModelProto, second: onnx.ModelProto) -> float
     """Between a graph's outputs and the simplified one's, on normally distributed inputs (integers: 0 to 9).
 
     At several batch sizes. Relative to the largest magnitude of an output, of all rows that it makes: a single value
-    may be near zero by chance. Raises BundleError if a graph cannot be run, if names, types or shapes of the outputs differ, or if only
-    one of two values is a finite number.
+    may be near zero by chance. Raises BundleError if a graph cannot be run, if names, types or shapes of the outputs
+    differ, or if only one of two values is a finite number.
     """
-    runner, simplified = session(first), session(second, SIMPLIFIED)
+    simplified = session(second, SIMPLIFIED)
+    return _largest_difference(session(first), lambda values: _run(simplified, values, SIMPLIFIED))
+
+
+def rounding(model: onnx.ModelProto) -> float:
+    """What float32 costs a graph: the same, between its outputs and those in float64.
+
+    0 where onnx's reference evaluator, which computes them, cannot run the graph or makes something else of it.
+    """
+    try:
+        difference = _largest_difference(session(model), in_float64(model))
+    except Exception:  # the evaluator's may be any
+        return 0.0
+    return difference if difference <= ROUNDING else 0.0
+
+
+def _largest_difference(runner: Any, other: Callable[[dict[str, Array]], dict[str, Array]]) -> float:
     differences: dict[str, float] = {}
     magnitudes: dict[str, float] = {}
     for values in _inputs(runner):
-        expected, again, found = _run(runner, values), _run(runner, values), _run(simplified, values, SIMPLIFIED)
+        expected, again, found = _run(runner, values), _run(runner, values), other(values)
         if expected.keys() != found.keys():
             raise BundleError(f"the outputs are {', '.join(found)}; they were {', '.join(expected)}")
         for name, array in expected.items():
