@@ -13,6 +13,7 @@ from vae_gen.errors import BundleError
 # Before the import below, as in the runtime: importing this sets the switch against onnxruntime's telemetry.
 from vae_gen.graph import SILENT
 
+from vae_gen_export.silence import silence
 from vae_gen_export.simplify.evaluation import in_float64
 
 import onnxruntime  # isort: skip
@@ -52,7 +53,8 @@ def rounding(model: onnx.ModelProto) -> float:
     0 where onnx's reference evaluator, which computes them, cannot run the graph or makes something else of it.
     """
     try:
-        difference = _largest_difference(session(model), in_float64(model))
+        with silence():
+            difference = _largest_difference(session(model), in_float64(model))
     except Exception:  # the evaluator's may be any
         return 0.0
     return difference if difference <= ROUNDING else 0.0
