@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vae_gen.errors import BundleError
+from vae_gen.errors import BundleError, did_you_mean
 from vae_gen.manifest import MANIFEST
 
 DEFAULT = "mnist"
@@ -34,11 +34,8 @@ def find(model: str | Path) -> Path:
             return path
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
-    from difflib import get_close_matches  # for this message alone
-
     known = ", ".join(shipped()) or "none"
-    meant = "".join(f"; did you mean {name}?" for name in get_close_matches(str(model).lower(), shipped(), n=1))
     raise BundleError(
         f"there is no model {str(model)!r}: it is neither the name of a shipped model ({known}) "
-        f"nor the path of a bundle's directory or of a decoder.onnx{meant}"
+        f"nor the path of a bundle's directory or of a decoder.onnx{did_you_mean(str(model), shipped())}"
     )

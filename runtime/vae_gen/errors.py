@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import copyreg
+from collections.abc import Iterable
 from typing import Any
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a mistyped word: a question after the one most like it; nothing if none is."""
+    from difflib import get_close_matches  # for such a message alone
+
+    return "".join(f"; did you mean {name}?" for name in get_close_matches(word.lower(), list(known), n=1))
 
 
 class VaeGenError(Exception):

@@ -90,6 +90,26 @@ def test_a_graph_that_does_not_agree_is_not_written(
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 
 
+@pytest.mark.parametrize(("spoilt", "where"), [("weight", ": "), ("bias", " on x [1, 6]: ")])
+def test_a_simplified_graph_that_cannot_run_is_called_that(
+    spoilt: str, where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shortened(model: onnx.ModelProto) -> tuple[onnx.ModelProto, vae_gen_export.simplify.Simplification]:
+        model, what = simplify(model)
+        (tensor,) = [each for each in model.graph.initializer if len(each.dims) == (2 if spoilt == "weight" else 1)]
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[..., :-1], tensor.name))
+        return model, what
+
+    simplify = vae_gen_export.simplify.simplify
+    monkeypatch.setattr(vae_gen_export.simplify, "simplify", shortened)
+    source = save(tmp_path / "in.onnx")
+    assert main(["simplify", str(source), str(tmp_path / "out.onnx")]) == 1
+    error = capsys.readouterr().err
+    assert f"in.onnx and what it became cannot be compared: onnxruntime cannot run the simplified graph{where}" in error
+    assert error.endswith("; nothing was written\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
+
+
 def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = save(tmp_path / "in.onnx")
     before = source.read_bytes()

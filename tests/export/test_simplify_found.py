@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 from vae_gen.cli import main
 from vae_gen_export.simplify import Simplification, simplify
-from vae_gen_export.simplify.agreement import largest_difference
+from vae_gen_export.simplify.agreement import largest_difference, rounding
 
 
 def graph(text: str, opset: int = 17, **constants: np.ndarray) -> onnx.ModelProto:
@@ -142,3 +143,24 @@ def test_weights_that_overflow_are_no_warning(tmp_path: Path, capsys: pytest.Cap
         "largest difference on random data: 0 of the largest value",
         f"written to {target}",
     ]
+
+
+def there_and_back(large: float) -> onnx.ModelProto:
+    """y = x, rounded."""
+    return graph("(float[b, 4] x) => (float[b, 4] y) { a = Add(x, c) y = Sub(a, c) }", c=np.full(4, float(large)))
+
+
+def test_what_float32_rounds_off_in_the_old_graph_is_no_fault_of_the_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(there_and_back(1000), tmp_path / "in.onnx")
+    assert main(["simplify", str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx"), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert (values["nodes_before"], values["nodes_after"]) == (2, 1)
+    assert 1e-5 < values["largest_difference"] < 2e-5  # of 1000, two neighbours are 6e-5 apart; y is up to 2
+
+
+@pytest.mark.parametrize(("large", "least", "most"), [(1000, 1e-5, 2e-5), (1, 1e-9, 1e-7), (1e5, 0, 0)])
+def test_rounding_is_measured_against_float64(large: float, least: float, most: float) -> None:
+    # What differs by much may be another function.
+    assert least <= rounding(there_and_back(large)) <= most

@@ -429,7 +429,10 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["reconstruct", "file", "--out", "x.jpg"], 2, "x.jpg does not end in .png"),
         (["reconstruct", "missing.png"], 1, "there is no file or folder missing.png"),
         (["reconstruct"], 2, "Missing argument 'PICTURES...'"),
-        (["smaple"], 2, "No such command 'smaple'"),
+        (["smaple"], 2, "No such command 'smaple'; did you mean sample?\n"),
+        (["Evaluate", "--help"], 2, "No such command 'Evaluate'; did you mean evaluate?\n"),
+        (["quite-else"], 2, "No such command 'quite-else'.\n"),
+        (["sample", "--sede", "1"], 2, "--seed"),
     ],
 )
 def test_bad_input_gets_a_message_and_nothing_is_written(

@@ -36,7 +36,7 @@ def simplify(source: Path, target: Path, overwrite: bool, as_json: bool, quiet: 
         import onnx
 
         from vae_gen_export.simplify import simplify as simplified
-        from vae_gen_export.simplify.agreement import TOLERANCE, largest_difference
+        from vae_gen_export.simplify.agreement import TOLERANCE, largest_difference, rounding
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen simplify", error.name or "onnx", "train") from error
 
@@ -51,11 +51,15 @@ def simplify(source: Path, target: Path, overwrite: bool, as_json: bool, quiet: 
         raise BundleError(
             f"{source} cannot be simplified: {kind}: {text}; nothing was written. Please report this, with the file"
         ) from error
-    difference = largest_difference(before, after)
-    if not difference <= TOLERANCE:
+    try:
+        difference = largest_difference(before, after)
+    except BundleError as error:
+        raise BundleError(f"{source} and what it became cannot be compared: {error}; nothing was written") from error
+    allowed = TOLERANCE if difference <= TOLERANCE else TOLERANCE + rounding(before)
+    if not difference <= allowed:
         raise BundleError(
             f"the simplified graph differs from {source} by {difference:.2g} of the largest value, and at most "
-            f"{TOLERANCE:g} is allowed; nothing was written. Please report this, with the file"
+            f"{allowed:.2g} is allowed; nothing was written. Please report this, with the file"
         )
     with whole_file(target) as partial:
         partial.write_bytes(after.SerializeToString())

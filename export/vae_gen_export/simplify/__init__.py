@@ -18,6 +18,7 @@ from vae_gen_export.silence import silence
 from vae_gen_export.simplify.affine import Rewrite, rewrite_affine
 from vae_gen_export.simplify.channels import Removal, remove_channels
 from vae_gen_export.simplify.costs import total_multiply_adds
+from vae_gen_export.simplify.endings import reshape_early
 from vae_gen_export.simplify.tidy import tidy
 from vae_gen_export.simplify.view import View
 
@@ -75,6 +76,7 @@ def _simplified(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Simplification
     rewrites: list[Rewrite] = []
     removals: list[Removal] = []
     while not left_alone:
+        simplified = reshape_early(simplified)
         simplified, removed = remove_channels(simplified)
         simplified, rewritten = rewrite_affine(simplified)
         removals += removed

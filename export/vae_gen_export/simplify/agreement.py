@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from vae_gen.errors import BundleError
 # Before the import below, as in the runtime: importing this sets the switch against onnxruntime's telemetry.
 from vae_gen.graph import SILENT
 
+from vae_gen_export.silence import silence
+from vae_gen_export.simplify.evaluation import in_float64
+
 import onnxruntime  # isort: skip
 
 Array = npt.NDArray[Any]
@@ -20,6 +23,8 @@ Array = npt.NDArray[Any]
 BATCH_SIZES = (1, 3, 8)
 FREE_SIZE = 32  # of every other axis that is free
 TOLERANCE = 1e-5  # of the largest magnitude
+ROUNDING = 1e-4  # the most that lies between float32 and float64, likewise
+GRAPH, SIMPLIFIED = "the graph", "the simplified graph"
 # What random values of a type are like: pictures and latents come as floats of about 1 or as bytes.
 KINDS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 INTEGERS = {
@@ -32,17 +37,34 @@ INTEGERS = {
 
 
 def largest_difference(first: onnx.ModelProto, second: onnx.ModelProto) -> float:
-    """Between the graphs' outputs, on normally distributed inputs (integers: 0 to 9), at several batch sizes.
+    """Between a graph's outputs and the simplified one's, on normally distributed inputs (integers: 0 to 9).
 
-    Relative to the largest magnitude of an output, of all rows that it makes: a single value may be near zero by
-    chance. Raises BundleError if a graph cannot be run, if names, types or shapes of the outputs differ, or if only
-    one of two values is a finite number.
+    At several batch sizes. Relative to the largest magnitude of an output, of all rows that it makes: a single value
+    may be near zero by chance. Raises BundleError if a graph cannot be run, if names, types or shapes of the outputs
+    differ, or if only one of two values is a finite number.
     """
-    runners = [session(graph) for graph in (first, second)]
+    simplified = session(second, SIMPLIFIED)
+    return _largest_difference(session(first), lambda values: _run(simplified, values, SIMPLIFIED))
+
+
+def rounding(model: onnx.ModelProto) -> float:
+    """What float32 costs a graph: the same, between its outputs and those in float64.
+
+    0 where onnx's reference evaluator, which computes them, cannot run the graph or makes something else of it.
+    """
+    try:
+        with silence():
+            difference = _largest_difference(session(model), in_float64(model))
+    except Exception:  # the evaluator's may be any
+        return 0.0
+    return difference if difference <= ROUNDING else 0.0
+
+
+def _largest_difference(runner: Any, other: Callable[[dict[str, Array]], dict[str, Array]]) -> float:
     differences: dict[str, float] = {}
     magnitudes: dict[str, float] = {}
-    for values in _inputs(runners[0]):
-        expected, again, found = (_run(runner, values) for runner in (runners[0], *runners))
+    for values in _inputs(runner):
+        expected, again, found = _run(runner, values), _run(runner, values), other(values)
         if expected.keys() != found.keys():
             raise BundleError(f"the outputs are {', '.join(found)}; they were {', '.join(expected)}")
         for name, array in expected.items():
@@ -54,14 +76,14 @@ def largest_difference(first: onnx.ModelProto, second: onnx.ModelProto) -> float
     return max(difference / (magnitudes[name] or 1) for name, difference in differences.items())
 
 
-def session(model: onnx.ModelProto) -> Any:
-    """onnxruntime's, which logs nothing; raises BundleError if it cannot run the graph."""
+def session(model: onnx.ModelProto, what: str = GRAPH) -> Any:
+    """onnxruntime's, which logs nothing; raises BundleError if it cannot run the graph, `what` it is in words."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = SILENT
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors have no common class but this
-        raise BundleError(f"onnxruntime cannot run the graph: {str(error).splitlines()[0]}") from error
+        raise BundleError(f"onnxruntime cannot run {what}: {str(error).splitlines()[0]}") from error
 
 
 def _inputs(runner: Any) -> Iterator[dict[str, Array]]:
@@ -80,13 +102,13 @@ def _inputs(runner: Any) -> Iterator[dict[str, Array]]:
         yield values
 
 
-def _run(runner: Any, values: dict[str, Array]) -> dict[str, Array]:
+def _run(runner: Any, values: dict[str, Array], what: str = GRAPH) -> dict[str, Array]:
     names = [node.name for node in runner.get_outputs()]
     try:
         return dict(zip(names, runner.run(names, values), strict=True))
     except Exception as error:  # as above
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in values.items())
-        raise BundleError(f"onnxruntime cannot run the graph on {shapes}: {str(error).splitlines()[0]}") from error
+        raise BundleError(f"onnxruntime cannot run {what} on {shapes}: {str(error).splitlines()[0]}") from error
 
 
 def _difference(name: str, expected: Array, found: Array) -> float:

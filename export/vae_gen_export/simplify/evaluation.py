@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Subgraph:
             tensors,
         )
         model = onnx.helper.make_model(graph, opset_imports=opsets)
-        self._evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization, Conv, ConvTranspose, Resize])
+        self._evaluator = _evaluator(model)
         self._source = source
         self._batch = batch
 
@@ -62,6 +62,26 @@ class Subgraph:
         if any(len(result) != len(rows) for result in results):
             raise ValueError("rows of the batch are mixed")
         return [result[:count] for result in results]
+
+
+def in_float64(model: onnx.ModelProto) -> Callable[[dict[str, Array]], dict[str, Array]]:
+    """A whole graph of float32, its inputs and outputs by name, that computes in float64 and rounds at the end."""
+    double = onnx.ModelProto()
+    double.CopyFrom(model)
+    for tensor in double.graph.initializer:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(as_float64(onnx.numpy_helper.to_array(tensor)), tensor.name))
+    evaluator = _evaluator(double)
+
+    def run(values: dict[str, Array]) -> dict[str, Array]:
+        made: Any = evaluator.run(None, {name: as_float64(array) for name, array in values.items()})
+        rounded = [each.astype(np.float32) if each.dtype == np.float64 else each for each in made]
+        return dict(zip(evaluator.output_names, rounded, strict=True))
+
+    return run
+
+
+def _evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
+    return ReferenceEvaluator(model, new_ops=[BatchNormalization, Conv, ConvTranspose, Resize])
 
 
 def matrix_of(part: Subgraph, shape: Shape) -> tuple[Float64, Float64]:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import onnx
 
-from vae_gen_export.simplify.agreement import session
+from vae_gen_export.simplify.agreement import ROUNDING, session
 from vae_gen_export.simplify.evaluation import Float64, Subgraph
 from vae_gen_export.simplify.rows import keeps_rows
 from vae_gen_export.simplify.view import Array, View, attributes
@@ -25,7 +25,6 @@ AFFINE_IN_ONE = {"MatMul", "Mul"}
 # Affine in all inputs together.
 AFFINE_IN_ALL = {"Add", "Concat", "Sub", "Sum"}
 PROBES = 3
-ROUNDING = 1e-4  # of the largest value, between float32 and float64
 
 
 @dataclass(frozen=True)

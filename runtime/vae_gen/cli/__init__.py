@@ -11,7 +11,7 @@ from importlib import import_module
 
 import click
 
-from vae_gen.errors import StoppedError, VaeGenError
+from vae_gen.errors import StoppedError, VaeGenError, did_you_mean
 from vae_gen.version import __version__
 
 # The commands by name, in the order of the help page. train, export and simplify live in packages that this one never
@@ -45,6 +45,14 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        meant = "" if args[0] in COMMANDS or ctx.resilient_parsing else did_you_mean(args[0], COMMANDS)
+        if meant:
+            ctx.fail(f"No such command {args[0]!r}{meant}")
+        return super().resolve_command(ctx, args)
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
