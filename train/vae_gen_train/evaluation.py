@@ -60,7 +60,9 @@ def in_batches(images: ByteImages) -> Iterator[ByteImages]:
 
 def seed_torch(*key: int) -> None:
     """Make torch's generators a function of `key`."""
-    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    # Where there is no GPU, manual_seed notes from where it was called: half a millisecond, at every step.
+    (torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed)(seed)
 
 
 @contextmanager
