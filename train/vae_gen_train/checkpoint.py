@@ -131,7 +131,7 @@ def save(
         for owner, each in fit.optimisers.items():
             tensors |= {f"{PRIOR}{OPTIMISER}{owner}.{name}": tensor for name, tensor in _optimiser_tensors(fit, each)}
     header = {"format": FORMAT, "state": json.dumps({"config": config.as_dict(), **state})}
-    content = serialise({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, header)
+    content = serialise({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
     with whole_file(run / FILE_NAME) as partial, partial.open("wb") as file:
         file.write(content)
         file.flush()

@@ -72,7 +72,7 @@ CHANGEABLE = ("steps", "device", "threads")
 @click.option("--flow-couplings", type=int, help="How many layers that flow has.")
 @click.option("--flow-width", type=int, help="How wide the networks in its layers are.")
 @click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
-@click.option("--device", help="auto, cpu, cuda, ...; auto takes a GPU where there is one.")
+@click.option("--device", help="auto, cpu, cuda, cuda:1, mps, ...; auto takes a CUDA GPU where there is one.")
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),

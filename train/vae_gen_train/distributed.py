@@ -53,11 +53,16 @@ class World:
         return min(wanted, share)
 
     def select_device(self, name: str) -> torch.device:
-        """The device of that name; "auto" is a GPU where there is one. Each process has its own. Raises UsageError."""
+        """The device of that name, made the current one; "auto" is a CUDA GPU where there is one, else the CPU.
+
+        Of several processes on a machine each has a GPU of its own. Raises UsageError.
+        """
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             device = torch.device(name)
+            if self.size > 1 and device.type not in ("cpu", "cuda"):
+                raise UsageError(f"several processes train on cuda or cpu, not on {name!r}; give one of these --device")
             if self.size > 1 and device.type == "cuda":
                 if self.local_size > torch.cuda.device_count():
                     raise UsageError(
@@ -65,10 +70,11 @@ class World:
                         "give torchrun an --nproc-per-node of at most that, or --device cpu"
                     )
                 device = torch.device("cuda", self.local_rank)
-                torch.cuda.set_device(device)
-            torch.zeros(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            torch.zeros(1, device=device).cpu()
+            if device.type != "cpu" and device.index is not None:
+                torch.accelerator.set_device_index(device)  # events are recorded on the current device
+        except (RuntimeError, AssertionError, ImportError) as error:
+            reason = str(error).splitlines()[0].split(". ")[0]
             raise UsageError(f"device {name!r} cannot be used here ({reason}); try auto or cpu") from error
         return device
 

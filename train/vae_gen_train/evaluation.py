@@ -40,8 +40,16 @@ class Losses:
 
 def to_float(images: ByteImages, device: torch.device) -> Tensor:
     """uint8 [n, C, H, W] -> float32 in [0, 1] on `device`."""
-    batch = torch.tensor(images, device=device)
+    batch = torch.tensor(images)
+    if device.type == "cuda":
+        batch = batch.pin_memory()  # else the copy would wait until the GPU has done all that it was told
+    batch = batch.to(device, non_blocking=copies_overlap(device))
     return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def copies_overlap(device: torch.device) -> bool:
+    """Whether copies to and from `device` may go on while the CPU does. Apple's are then wrong (PyTorch, #189690)."""
+    return device.type not in ("cpu", "mps")
 
 
 def in_batches(images: ByteImages) -> Iterator[ByteImages]:
@@ -52,7 +60,9 @@ def in_batches(images: ByteImages) -> Iterator[ByteImages]:
 
 def seed_torch(*key: int) -> None:
     """Make torch's generators a function of `key`."""
-    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    # Where there is no GPU, manual_seed notes from where it was called: half a millisecond, at every step.
+    (torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed)(seed)
 
 
 @contextmanager

@@ -157,9 +157,8 @@ class PriorFit(nn.Module):
     def _adversarial_step(self, step: int) -> Reading:
         rates = {"adversarial": ADVERSARIAL_LR, "discriminator": DISCRIMINATOR_LR}
         self._rates(step - self.likelihood_steps, self.config.prior_steps - self.likelihood_steps, **rates)
-        rows = torch.randint(len(self._mean), (self._count,))
-        image = to_float(self._images[rows.numpy()], self.device)
-        z = self._latents(rows.to(self.device))
+        rows = torch.randint(len(self._mean), (self._count,), device=self.device)
+        image, z = to_float(self._images[rows.cpu().numpy()], self.device), self._latents(rows)
         flow, decoder = self.prior.flow, self.prior.decoder
         generated = decoder(flow(torch.randn_like(z))[0])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from vae_gen.images import ByteImages
 
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import World
-from vae_gen_train.evaluation import Losses, seed_torch, to_float
+from vae_gen_train.evaluation import Losses, copies_overlap, seed_torch, to_float
 from vae_gen_train.nets import VAE
 from vae_gen_train.objective import OBJECTIVES, Terms, measure
 from vae_gen_train.schedule import kl_weight, learning_rate
@@ -35,7 +36,7 @@ class Reading:
     step: int
     indices: Indices  # of the batch's images
     _numbers: Tensor  # on the CPU: reconstruction, kl, penalty, sse, gradient norm
-    _arrived: torch.cuda.Event | None
+    _arrived: Any  # an event of the GPU, such as torch.cuda.Event; None: the numbers are here
 
     @property
     def numbers(self) -> list[float]:
@@ -136,14 +137,17 @@ class Stepper:
         return self.network.no_sync()
 
     def _reading(self, step: int, indices: Indices, numbers: Tensor) -> Reading:
-        if self.device.type != "cuda":
+        if not copies_overlap(self.device):
             return Reading(step, indices, numbers.cpu(), None)
-        host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True).copy_(numbers, non_blocking=True)
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        host = numbers.to("cpu", non_blocking=True)  # from CUDA into pinned memory
+        arrived = torch.get_device_module(self.device).Event()
         arrived.record()
         return Reading(step, indices, host, arrived)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Within it matrix products and convolutions are computed with `precision`; weights and losses stay float32."""
+    """Within it matrix products and convolutions are computed with `precision`; weights and losses stay float32.
+
+    fp32 is what PyTorch makes of it: on GPUs that have TF32, convolutions are computed in that.
+    """
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -79,10 +79,10 @@ def resume(
 ) -> None:
     """Continue the run in the directory `run`, to its configured number of steps or to `steps`.
 
-    Another `device`, or number of `threads` or processes, than the run began with gives other roundings. Where the
-    learning rate falls with the schedule, other `steps` make it another schedule from here on. A run that is finished
-    only has its report drawn again. Raises as `train` does, DataError if there is no checkpoint, and UsageError
-    if `data` is not what the run began with or `steps` are fewer than are done.
+    Another `device`, or number of `threads` or processes, than the run began with gives other roundings, and another
+    kind of device other noise. Where the learning rate falls with the schedule, other `steps` make it another schedule
+    from here on. A run that is finished only has its report drawn again. Raises as `train` does, DataError if there is
+    no checkpoint, and UsageError if `data` is not what the run began with or `steps` are fewer than are done.
     """
     saved = Checkpoint.open(run)
     if data.describe() != saved.data:
