@@ -183,7 +183,8 @@ def conv_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
     """Convolutions that halve the image until its shorter side has 4 to 7 pixels, and a decoder that doubles it back.
 
     Doubling is the repetition of pixels before a convolution, which leaves no chequerboard (Odena et al. 2016,
-    "Deconvolution and Checkerboard Artifacts") and which every ONNX engine runs well.
+    "Deconvolution and Checkerboard Artifacts") and which every ONNX engine runs well. It takes most of the time, so the
+    encoder may have twice its filters.
     """
     channels, height, width = image_shape
     halvings = 0
@@ -197,20 +198,34 @@ def conv_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
             f"images are {height}x{width}; the conv network needs at least 16x16 and multiples of {unit}, "
             f"such as --image-size {fitting}"
         )
-    filters = [min(16 << level, 256) for level in range(halvings)]
+    reading, filters = ([min(first << level, 256) for level in range(halvings)] for first in (32, 16))
     rows, columns, deepest = height // unit, width // unit, filters[-1]
+    hidden = 512
 
     features = nn.Sequential()
-    for inputs, outputs in pairwise((channels, *filters)):
+    for inputs, outputs in pairwise((channels, *reading)):
         features.extend([nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()])
-    features.extend([nn.Flatten(), *_dense(rows * columns * deepest, 256)])
+    features.extend([nn.Flatten(), *_dense(rows * columns * reading[-1], hidden)])
 
-    decoder = nn.Sequential(*_dense(latent_dim, 256, rows * columns * deepest))
+    decoder = nn.Sequential(*_dense(latent_dim, hidden, rows * columns * deepest))
     decoder.append(nn.Unflatten(1, (deepest, rows, columns)))
     for inputs, outputs in pairwise((deepest, *reversed(filters))):
         decoder.extend([nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()])
     decoder.extend([nn.Conv2d(filters[0], channels, 3, padding=1), nn.Sigmoid()])
-    return VAE(Encoder(features, 256, latent_dim), decoder)
+    for part in (features, decoder):
+        part.apply(_initialise_for_relu)
+    return VAE(Encoder(features, hidden, latent_dim), decoder)
+
+
+def _initialise_for_relu(layer: nn.Module) -> None:
+    """Weights that keep a signal's size from layer to layer. With PyTorch's own it shrinks, and learning is slow.
+
+    He et al. 2015, "Delving Deep into Rectifiers", eq. 10.
+    """
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 NETWORKS: dict[str, Callable[[ImageShape, int], VAE]] = {

@@ -120,8 +120,8 @@ class PriorFit(nn.Module):
         self.prior.flow.scale.copy_(variance.sqrt())
         self.averaged = averaged_copy(self.prior)
         self.discriminator = Discriminator(images.shape[1:]).to(device)
-        # Images a step against the discriminator. As many are generated, so it needs the memory of a step of the VAE.
-        self._count = max(1, config.batch_size // (2 * config.accumulate))
+        # Images a step against the discriminator. As many are generated: together what the VAE's steps had in memory.
+        self._count = max(1, config.batch_size // (2 * config.accumulate * config.processes))
         self.likelihood_steps = math.ceil(LIKELIHOOD_SHARE * config.prior_steps)
         flow, decoder = self.prior.flow.parameters(), self.prior.decoder.parameters()
         self.optimisers = {

@@ -106,8 +106,14 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
     axes, *others = figure.subplots(1, 2, width_ratios=(2, 1)) if fitted else [figure.add_subplot()]
     for prior_axes in others:
         prior_axes.plot([record["step"] for record in fitted], [record["nll"] for record in fitted], linewidth=0.8)
-        prior_axes.set(xlabel="step", title="its prior: -log p(z), nats")
+        prior_axes.set(xlabel="step", title="its prior, nats")
+        prior_axes.set_ylabel("-log p(z)", color="C0")
         prior_axes.grid(alpha=0.3)
+        told = [(record["step"], record["discriminator"]) for record in fitted if record["discriminator"] is not None]
+        if told:
+            discriminator_axes = prior_axes.twinx()
+            discriminator_axes.plot(*zip(*told, strict=True), color="C3", linewidth=0.8)
+            discriminator_axes.set_ylabel("the discriminator's loss (1.386: it can tell nothing)", color="C3")
     for name, color in (("total", "C0"), ("reconstruction", "C1"), ("kl", "C2")):
         for split, style in (("train", {"alpha": 0.35, "linewidth": 0.8}), ("validation", {"marker": "."})):
             points = [(record["step"], record[name]) for record in records if record["split"] == split]

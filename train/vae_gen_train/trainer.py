@@ -196,15 +196,18 @@ class _Run:
         if last or step % config.evaluate_every == 0:
             self._evaluate(step, log)
         if last or step % config.picture_every == 0:
-            path = self.run / "reconstructions" / f"step-{step:06d}.png"
-            draw_reconstructions(self.network, self.data.validation, self.device, path)
+            self._draw(step)
+
+    def _draw(self, step: int) -> None:
+        path = self.run / "reconstructions" / f"step-{step:06d}.png"
+        draw_reconstructions(self.network, self.data.validation, self.device, path)
 
     def _evaluate(self, step: int, log: MetricsLog) -> None:
         for split, losses in evaluate_splits(self.network, self.data, self.config, self.device).items():
             log.add(step, split, losses)
 
     def _fit_prior(self, saved: Checkpoint | None, log: MetricsLog) -> None:
-        """The steps after the VAE's, which the first process takes alone: they are many, and small.
+        """The steps after the VAE's, which the first process takes alone.
 
         A run that is stopped has saved them, and is finished when the posteriors' variances are found, after the last.
         """
@@ -231,6 +234,7 @@ class _Run:
                 fit.fit_head(self.data.validation, stop_requested)
                 if has_variances(fit.network):
                     self._evaluate(config.total_steps, log)
+                    self._draw(config.total_steps)
                     log.flush()
                     self._save(config.total_steps)
             if stopping := stop_requested():
