@@ -189,17 +189,38 @@ def test_the_dense_network_is_what_the_figures_are_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "deepest"),
-    [((28, 28), (32, 7, 7)), ((32, 48), (64, 4, 6)), ((64, 64), (128, 4, 4)), ((256, 256), (256, 4, 4))],
+    ("size", "deepest", "filters"),
+    [
+        ((28, 28), (64, 7, 7), 32),
+        ((32, 48), (128, 4, 6), 64),
+        ((64, 64), (256, 4, 4), 128),
+        ((256, 256), (256, 4, 4), 256),
+    ],
 )
-def test_convolutions_halve_the_image_down_to_four_to_seven(size: tuple[int, int], deepest: tuple[int, ...]) -> None:
+def test_convolutions_halve_the_image_down_to_four_to_seven(
+    size: tuple[int, int], deepest: tuple[int, ...], filters: int
+) -> None:
     vae = build("conv", (3, *size), 5)
     convolutions = [shape for kind, shape in shapes_of_layers(vae.encoder, torch.rand(1, 3, *size)) if kind == "Conv2d"]
     assert convolutions[-1] == deepest
-    assert convolutions[0] == (16, size[0] // 2, size[1] // 2)
+    assert convolutions[0] == (32, size[0] // 2, size[1] // 2)
     decoder = [shape for kind, shape in shapes_of_layers(vae.decoder, torch.rand(1, 5)) if kind == "Conv2d"]
+    assert decoder[0] == (filters, 2 * deepest[1], 2 * deepest[2])
     assert decoder[-1] == (3, *size)
     assert all(layer.padding == (1, 1) for layer in vae.decoder if isinstance(layer, nn.Conv2d))
+
+
+def test_a_signal_keeps_its_size_through_the_first_weights_of_convolutions() -> None:
+    torch.manual_seed(0)
+    vae = build("conv", (3, 64, 64), 32)
+    image, z = torch.rand(8, 3, 64, 64), torch.randn(32, 32)
+    with torch.no_grad():
+        features = vae.encoder.features(image)
+        _, log_var = vae.encoder(image)
+        logits = vae.decoder[:-1](z)
+    assert 0.1 < features.square().mean() / image.square().mean() < 3
+    assert 0.3 < logits.std(0).square().mean() < 10  # PyTorch's own weights: 1e-5
+    assert torch.equal(log_var, torch.zeros(8, 32))
 
 
 @pytest.mark.parametrize(("size", "message"), [((100, 75), "such as --image-size 96x80"), ((8, 8), "at least 16x16")])

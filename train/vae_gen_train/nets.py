@@ -212,9 +212,10 @@ def conv_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
     for inputs, outputs in pairwise((deepest, *reversed(filters))):
         decoder.extend([nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()])
     decoder.extend([nn.Conv2d(filters[0], channels, 3, padding=1), nn.Sigmoid()])
-    for part in (features, decoder):
-        part.apply(_initialise_for_relu)
-    return VAE(Encoder(features, hidden, latent_dim), decoder)
+    vae = VAE(Encoder(features, hidden, latent_dim), decoder)
+    vae.apply(_initialise_for_relu)
+    nn.init.zeros_(vae.encoder.log_var.weight)  # at first every posterior is as wide as the prior
+    return vae
 
 
 def _initialise_for_relu(layer: nn.Module) -> None:
