@@ -123,11 +123,11 @@ def images_in_two_groups() -> np.ndarray:
 
 def test_by_likelihood_noise_lands_where_the_latents_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prior, "BATCH", 256)
-    monkeypatch.setattr(prior, "LIKELIHOOD_SHARE", 1)
     torch.manual_seed(0)
     vae, images = vae_with_known_latents(), images_in_two_groups()
     before = copy.deepcopy(vae.state_dict())
-    fit = PriorFit(vae, images, config(latent_dim=2, prior_steps=600, flow_couplings=6, flow_width=32), CPU)
+    settings = config(latent_dim=2, prior_steps=600, adversarial_share=0.0, flow_couplings=6, flow_width=32)
+    fit = PriorFit(vae, images, settings, CPU)
     for step in range(1, 601):
         assert fit.take_step(step).discriminator is None
 
@@ -323,6 +323,8 @@ def test_two_processes_leave_the_prior_to_the_first(small_data: Path, tmp_path: 
 def test_what_cannot_be_is_refused(data: DataSet, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="prior-steps is -1; it must be at least 0"):
         config(prior_steps=-1)
+    with pytest.raises(UsageError, match=r"adversarial-share is 1\.5; it must be from 0 to 1"):
+        config(adversarial_share=1.5)
     with pytest.raises(UsageError, match="latent-dim is 1; a prior is fitted to 2 latents or more"):
         config(latent_dim=1)
     trainer.train(data, tmp_path / "run", config())

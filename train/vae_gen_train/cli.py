@@ -71,6 +71,11 @@ CHANGEABLE = ("steps", "device", "threads")
 )
 @click.option("--flow-couplings", type=int, help="How many layers that flow has.")
 @click.option("--flow-width", type=int, help="How wide the networks in its layers are.")
+@click.option(
+    "--adversarial-share",
+    type=float,
+    help="Share of the prior's steps, 0 to 1, that train flow and decoder against a discriminator.",
+)
 @click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps, ...; auto takes a CUDA GPU where there is one.")
 @click.option(

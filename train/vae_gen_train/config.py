@@ -53,6 +53,7 @@ class TrainConfig:
     prior_steps: int = 0  # further steps, that fit a flow as the prior; 0: there is none
     flow_couplings: int = 8
     flow_width: int = 96  # of the hidden layers in each coupling
+    adversarial_share: float = 0.55  # of prior_steps, in which flow and decoder learn against a discriminator
 
     def __post_init__(self) -> None:
         positive = ("latent_dim", "batch_size", "steps", "evaluate_every", "checkpoint_every", "picture_every")
@@ -65,6 +66,7 @@ class TrainConfig:
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name, allowed in CHOICES.items():
             self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        self._require("adversarial_share", 0 <= self.adversarial_share <= 1, "from 0 to 1")
         self._require("ema", 0 <= self.ema < 1, "at least 0 and below 1, such as 0.999")
         if self.batch_size % (self.accumulate * self.processes):
             raise UsageError(

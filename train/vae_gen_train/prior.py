@@ -35,7 +35,6 @@ from vae_gen_train.posterior_variances import estimated_slopes, fit_log_variance
 
 STREAM = 2  # which of a seed's random streams the prior draws from; training has 0, evaluations have 1
 BATCH = 512  # latents a step of maximum likelihood
-LIKELIHOOD_SHARE = 0.45  # of the steps are by maximum likelihood alone
 LIKELIHOOD_LR, ADVERSARIAL_LR, DISCRIMINATOR_LR = 2e-3, 4e-4, 8e-4
 WARMUP = 100
 ADVERSARIAL_WEIGHT = 0.5  # beside the reconstruction's nats per value of an image
@@ -122,7 +121,7 @@ class PriorFit(nn.Module):
         self.discriminator = Discriminator(images.shape[1:]).to(device)
         # Images a step against the discriminator. As many are generated: together what the VAE's steps had in memory.
         self._count = max(1, config.batch_size // (2 * config.accumulate * config.processes))
-        self.likelihood_steps = math.ceil(LIKELIHOOD_SHARE * config.prior_steps)
+        self.likelihood_steps = math.ceil((1 - config.adversarial_share) * config.prior_steps)
         flow, decoder = self.prior.flow.parameters(), self.prior.decoder.parameters()
         self.optimisers = {
             "likelihood": torch.optim.Adam(self.prior.flow.parameters(), fused=True),
