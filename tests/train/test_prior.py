@@ -1,4 +1,4 @@
-"""The flow and the second stage of training, against what an invertible map and a fitted density must be."""
+"""The second stage of training, against what it must make of latents and images that are known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from vae_gen_export.sources.training_run import open_run
 from vae_gen_train import posterior_variances, prior, trainer
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
-from vae_gen_train.flow import Flow
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.prior import PriorFit, has_variances
@@ -49,47 +48,6 @@ def data(small_data: Path) -> DataSet:
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is drawn at the end, which takes longer than the steps."""
     monkeypatch.setattr(trainer, "draw_report", lambda *arguments: None)
-
-
-@pytest.fixture(params=[5, 2])
-def flow(request: pytest.FixtureRequest) -> Flow:
-    """A flow with an odd number of latents, and one with the fewest, far from the identity."""
-    torch.manual_seed(0)
-    flow = Flow(request.param, couplings=3, width=16).double()
-    for parameter in flow.parameters():
-        nn.init.normal_(parameter, std=0.4)
-    flow.mean.copy_(torch.linspace(-3, 2, request.param))
-    flow.scale.copy_(torch.linspace(0.5, 2, request.param))
-    return flow
-
-
-def test_a_flow_is_inverted_exactly(flow: Flow) -> None:
-    u = torch.randn(20, flow.latent_dim, dtype=torch.float64)
-    z, log_det = flow(u)
-    back, inverse_log_det = flow.inverse(z)
-    assert (z - u).abs().mean() > 0.3
-    torch.testing.assert_close(back, u, rtol=0, atol=1e-4)  # the rotations are rounded to float32
-    torch.testing.assert_close(inverse_log_det, -log_det, rtol=0, atol=1e-4)
-
-
-def test_the_log_determinant_is_that_of_the_jacobian(flow: Flow) -> None:
-    u = torch.randn(6, flow.latent_dim, dtype=torch.float64)
-    _, log_det = flow(u)
-    for row, found in zip(u, log_det, strict=True):
-        jacobian = torch.autograd.functional.jacobian(lambda each: flow(each[None])[0][0], row)
-        assert found.item() == pytest.approx(torch.linalg.slogdet(jacobian)[1].item(), abs=1e-5)
-
-
-def test_a_density_integrates_to_one() -> None:
-    torch.manual_seed(1)
-    flow = Flow(2, couplings=2, width=8).double()
-    for parameter in flow.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    axis = torch.linspace(-12, 12, 601, dtype=torch.float64)
-    points = torch.cartesian_prod(axis, axis)
-    with torch.no_grad():
-        mass = flow.log_prob(points).exp().sum() * (axis[1] - axis[0]) ** 2
-    assert mass.item() == pytest.approx(1, abs=1e-3)
 
 
 class Two(nn.Module):
@@ -121,18 +79,22 @@ def images_in_two_groups() -> np.ndarray:
     return images
 
 
-def test_by_likelihood_noise_lands_where_the_latents_lie(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prior, "BATCH", 256)
+def fitted_to_two_groups(likelihood_steps: int, **changes: object) -> tuple[VAE, torch.Tensor, PriorFit]:
+    """A VAE, its images, and its prior after all steps, of which the first so many are by likelihood alone."""
     torch.manual_seed(0)
     vae, images = vae_with_known_latents(), images_in_two_groups()
     before = copy.deepcopy(vae.state_dict())
-    settings = config(latent_dim=2, prior_steps=600, adversarial_share=0.0, flow_couplings=6, flow_width=32)
+    settings = config(**{"latent_dim": 2, "batch_size": 256, "flow_couplings": 6, "flow_width": 32} | changes)
     fit = PriorFit(vae, images, settings, CPU)
-    for step in range(1, 601):
-        assert fit.take_step(step).discriminator is None
+    for step in range(1, settings.prior_steps + 1):
+        assert (fit.take_step(step).discriminator is None) == (step <= likelihood_steps)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in vae.state_dict().items())  # a copy learned
+    return vae, torch.from_numpy(images / np.float32(255)), fit
 
-    assert all(torch.equal(tensor, before[name]) for name, tensor in vae.state_dict().items())
-    image = torch.from_numpy(images / np.float32(255))
+
+def test_by_likelihood_noise_lands_where_the_latents_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prior, "BATCH", 256)
+    vae, image, fit = fitted_to_two_groups(likelihood_steps=600, prior_steps=600, adversarial_share=0.0)
     mean, log_var = vae.encoder(image)
     real = (mean + torch.exp(log_var / 2) * torch.randn_like(mean)).detach().double()
     with torch.no_grad():
@@ -149,16 +111,7 @@ def test_against_the_discriminator_noise_becomes_like_the_images(monkeypatch: py
     monkeypatch.setattr(prior, "BATCH", 256)
     monkeypatch.setattr(prior, "ADVERSARIAL_LR", 5e-3)
     monkeypatch.setattr(prior, "DISCRIMINATOR_LR", 5e-3)
-    torch.manual_seed(0)
-    vae, images = vae_with_known_latents(), images_in_two_groups()
-    before = copy.deepcopy(vae.state_dict())
-    settings = config(latent_dim=2, batch_size=256, prior_steps=900, flow_couplings=4, flow_width=32)
-    fit = PriorFit(vae, images, settings, CPU)
-    for step in range(1, 901):
-        assert (fit.take_step(step).discriminator is None) == (step <= 405)
-
-    assert all(torch.equal(tensor, before[name]) for name, tensor in vae.state_dict().items())  # a copy learned
-    image = torch.from_numpy(images / np.float32(255))
+    vae, image, fit = fitted_to_two_groups(likelihood_steps=405, prior_steps=900, flow_couplings=4)
     with torch.no_grad():
         error = (fit.averaged.decoder(vae.encoder(image)[0]) - image).square()[:, 0, 0, :2].mean()
         noise = fit.network.decoder(torch.randn(20_000, 2))[:, 0, 0, :2]
