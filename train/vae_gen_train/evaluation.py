@@ -44,7 +44,17 @@ def to_float(images: ByteImages, device: torch.device) -> Tensor:
     if device.type == "cuda":
         batch = batch.pin_memory()  # else the copy would wait until the GPU has done all that it was told
     batch = batch.to(device, non_blocking=copies_overlap(device))
-    return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
+    return batch.to(torch.float32, memory_format=memory_format(device)).div_(255)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How images and the weights of convolutions lie in memory on `device`.
+
+    Channels last is as fast as the other layout on a CPU (benchmarks/train_step.py), and the models that ship were
+    trained with it. On Apple's GPUs it is slow (PyTorch, #193349), and convolutions whose weights do not lie as their
+    dimensions follow each other are wrong there (#192212).
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 def copies_overlap(device: torch.device) -> bool:

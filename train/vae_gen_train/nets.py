@@ -85,7 +85,7 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         kernel, stride = self.kernel_size[0], self.stride[0]
         before, after = same_padding(kernel, stride)
         if stride == 1:
-            turned = self.weight.flip(2, 3).transpose(0, 1)
+            turned = self.weight.flip(2, 3).transpose(0, 1).contiguous()  # for Apple's GPUs: see memory_format
             low, high = kernel - 1 - before, kernel - 1 - after
             return F.conv2d(F.pad(input, (low, high, low, high)), turned, self.bias)
         if before != after or kernel < stride:

@@ -36,7 +36,7 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.divergence import FILE_NAME as DIVERGED
 from vae_gen_train.divergence import Watch
-from vae_gen_train.evaluation import evaluate_splits, latent_statistics
+from vae_gen_train.evaluation import evaluate_splits, latent_statistics, memory_format
 from vae_gen_train.metrics_log import MetricsLog
 from vae_gen_train.nets import VAE, build
 from vae_gen_train.prior import PriorFit, has_variances
@@ -132,8 +132,7 @@ class _Run:
         self.progress = progress if world.writes else SILENT
         torch.backends.cudnn.deterministic = True
         torch.set_num_threads(config.threads or 1)
-        # As fast as the other layout on a CPU (benchmarks/train_step.py); the models that ship were trained with it.
-        self.vae = vae.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.vae = vae.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
         self.averaged = averaged_copy(self.vae) if config.ema else self.vae  # what is evaluated, drawn and exported
         self.optimiser = torch.optim.Adam(self.vae.parameters(), config.lr, fused=True)
         self.stepper = Stepper(self.vae, self.optimiser, data.train, config, device, world)
