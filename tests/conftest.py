@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ def mnist() -> Path:
         if (folder / "t10k-images-idx3-ubyte.gz").is_file():
             return folder
     pytest.skip(f"MNIST is not in {' or '.join(map(str, candidates)) or '$VAE_GEN_DATA'}")
+
+
+@pytest.fixture(autouse=True)
+def cpu_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--device auto` is the CPU, in processes that tests start too: what they compare with was computed on one."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    if "torch" in sys.modules:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
 
 @pytest.fixture
