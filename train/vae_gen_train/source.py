@@ -27,7 +27,7 @@ def load(data: Path | None, options: DataOptions, resumed: Path | None, notify: 
     Raises DataError if the images cannot be read, OutputError if the cache cannot be written.
     """
     if resumed is not None:
-        path, before = _remembered(resumed)
+        path, before = remembered(resumed)
         options = dataclasses.replace(before, skip_bad=before.skip_bad or options.skip_bad)
         if data is None and path is not None and not path.exists():
             raise DataError(
@@ -40,8 +40,11 @@ def load(data: Path | None, options: DataOptions, resumed: Path | None, notify: 
     return dataclasses.replace(mnist, origin={**(mnist.origin or {}), "path": None})
 
 
-def _remembered(run: Path) -> tuple[Path | None, DataOptions]:
-    """The path and the options in the run's config.json; nothing where an older version wrote it."""
+def remembered(run: Path) -> tuple[Path | None, DataOptions]:
+    """The path and the options in the run's config.json; nothing where an older version wrote it.
+
+    The path is None for MNIST, which is downloaded. Raises DataError if the file is damaged.
+    """
     path = run / CONFIG
     try:
         values = dict(json.loads(path.read_text("utf-8")).get("source") or {})
