@@ -139,6 +139,11 @@ class Run:
         return f"{self.shard:04d}-of-{self.shards:04d}"
 
     @property
+    def makes_grid(self) -> bool:
+        """Whether the contact sheet is this shard's."""
+        return self.grid is not None and self.shard == 0
+
+    @property
     def grid_name(self) -> str:
         return f"{self.parts[0].stem}.grid.png" if self.file else GRID
 
