@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from vae_gen.datasets import DataSet
 from vae_gen.errors import OutputError, StoppedError, UsageError
-from vae_gen.files import make_folder
+from vae_gen.files import make_folder, whole_file
 
 from vae_gen_train import checkpoint
 from vae_gen_train.averaging import averaged_copy, update_average
@@ -248,7 +248,8 @@ class _Run:
     def _write_config(self, first_step: int) -> None:
         about = {"config": self.config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
         about |= {"source": dict(self.data.origin)} if self.data.origin else {}
-        (self.run / CONFIG).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        with whole_file(self.run / CONFIG) as partial:
+            partial.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
         (self.run / DIVERGED).unlink(missing_ok=True)
         if first_step == 0:
             self._save(0)  # from here on the run can be resumed
