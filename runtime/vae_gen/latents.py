@@ -32,10 +32,15 @@ def fresh_seed() -> int:
     return int.from_bytes(os.urandom(4))
 
 
-def check_range(seed: int, start: int, count: int) -> None:
-    """Raise UsageError unless `seed` is in 0 ... 2^64 - 1 and start ... start + count - 1 in 0 ... 2^63 - 1."""
+def check_seed(seed: int) -> None:
+    """Raise UsageError unless `seed` is in 0 ... 2^64 - 1."""
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"seed is {seed}; it must be between 0 and 2**64 - 1")
+
+
+def check_range(seed: int, start: int, count: int) -> None:
+    """Raise UsageError unless `seed` is in 0 ... 2^64 - 1 and start ... start + count - 1 in 0 ... 2^63 - 1."""
+    check_seed(seed)
     if count < 0:
         raise UsageError(f"{count} images are asked for; it must be at least 0")
     if start < 0 or start + count - 1 > MAX_INDEX:

@@ -15,9 +15,8 @@ from vae_gen.data_options import DataOptions
 from vae_gen.datasets import DataSet, load_data_set
 from vae_gen.errors import DataError
 
+from vae_gen_train.config import FILE_NAME as CONFIG
 from vae_gen_train.mnist import fetch_mnist
-
-CONFIG = "config.json"
 
 
 def load(data: Path | None, options: DataOptions, resumed: Path | None, notify: Callable[[str], None]) -> DataSet:

@@ -32,6 +32,7 @@ from vae_gen_train import checkpoint
 from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.config import FILE_NAME as CONFIG
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.divergence import FILE_NAME as DIVERGED
@@ -44,8 +45,6 @@ from vae_gen_train.progress import SILENT, Progress
 from vae_gen_train.report import draw_reconstructions, draw_report
 from vae_gen_train.step import Reading, Stepper
 from vae_gen_train.stopping import stop_signals
-
-CONFIG = "config.json"
 
 
 def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = SILENT, world: World = ALONE) -> None:
