@@ -14,6 +14,7 @@ tests/runtime/test_latents.py does the same in plain Python integers and pins kn
 from __future__ import annotations
 
 import math
+import operator
 import os
 
 import numpy as np
@@ -50,9 +51,13 @@ def check_range(seed: int, start: int, count: int) -> None:
 def draw(seed: int, start: int, count: int, latent_dim: int) -> Latents:
     """The latents of images start ... start + count - 1 of `seed`: float32 [count, latent_dim], N(0, 1).
 
-    Raises UsageError if `seed` is not in 0 ... 2^64 - 1 or an index not in 0 ... 2^63 - 1.
+    Raises UsageError if `seed` is not in 0 ... 2^64 - 1 or an index not in 0 ... 2^63 - 1, or no whole number.
     """
-    seed, start, count = int(seed), int(start), int(count)  # numpy's integers would overflow
+    try:
+        seed, start, count = map(operator.index, (seed, start, count))  # numpy's integers would overflow
+    except TypeError as error:
+        text = f"seed, start and count are {seed!r}, {start!r} and {count!r}"
+        raise UsageError(f"{text}; they must be whole numbers") from error
     check_range(seed, start, count)
     counters = math.ceil(latent_dim / WORDS_PER_COUNTER)
     generator = np.random.Philox(key=seed, counter=start * counters)  # numpy adds 1 before it makes a block

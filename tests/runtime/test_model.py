@@ -119,7 +119,7 @@ def test_an_encoder_that_does_not_fit_is_refused(copy: Path) -> None:
         load(copy).encode(np.zeros((1, 3, 5, 4)))
 
 
-@pytest.mark.parametrize("values", ["abc", [[1, 2, 3], [1]], [[None, 1, 2]]])
+@pytest.mark.parametrize("values", ["abc", [[1, 2, 3], [1]], [[None, 1, 2]], [["1", "2", "3"]], [[1j, 0, 0]]])
 def test_what_is_no_array_of_numbers_is_refused(tiny: Path, values: object) -> None:
     with pytest.raises(DataError):
         load(tiny).decode(values)
