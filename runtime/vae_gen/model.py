@@ -14,7 +14,7 @@ from vae_gen.decoder import Decoder, files_of
 from vae_gen.defaults import MAX_TEMPERATURE
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.graph import Graph
-from vae_gen.images import ByteImages, FloatImages
+from vae_gen.images import ByteImages, FloatImages, flaw_of_range
 from vae_gen.latents import Latents, draw
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 from vae_gen.reading import AS_STATED, Range, Reading
@@ -132,8 +132,8 @@ class Model:
         if rows.ndim != 4 or rows.shape[1:] != self.image_shape:
             expected = ", ".join(map(str, self.image_shape))
             raise DataError(f"the images have shape {rows.shape}; {self.name} needs [n, {expected}]")
-        if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
-            raise DataError(f"the images hold values from {rows.min()} to {rows.max()}; they must lie in [0, 1]")
+        if flaw := flaw_of_range(rows):
+            raise DataError(f"the images hold {flaw}; they must lie in [0, 1]")
         mean, log_var = self._encoder.run(rows)
         return mean, log_var
 
