@@ -4,7 +4,7 @@ import vae_gen
 
 model = vae_gen.load("mnist")
 images = model.sample(100, seed=1)  # float32 [100, 1, 28, 28] in [0, 1]
-mean, log_var = model.encode(images)  # each float32 [100, 8]
+mean, log_var = model.encode(images)  # each float32 [100, 16]
 images = model.decode(mean)
 """
 

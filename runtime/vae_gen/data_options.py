@@ -29,6 +29,13 @@ class DataOptions:
         if self.channels is not None and self.channels not in COLOR_MODES:
             raise UsageError(f"channels is {self.channels}; it must be 1 (grey), 3 (colour) or 4 (colour and alpha)")
 
+    @property
+    def as_options(self) -> list[str]:
+        """The words that say it on the command line."""
+        words = ["--image-size", "{}x{}".format(*self.image_size)] if self.image_size is not None else []
+        words += ["--channels", str(self.channels)] if self.channels is not None else []
+        return words + ["--skip-bad"] * self.skip_bad + ["--invert"] * self.invert
+
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

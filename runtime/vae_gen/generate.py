@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from vae_gen.errors import BundleError, OutputError
 from vae_gen.images import ByteImages, ImageShape
 from vae_gen.indices import Indices
 from vae_gen.latents import Latents, draw
+from vae_gen.manifest import DECODER
 from vae_gen.model import Model
 from vae_gen.parts import Part
 from vae_gen.png import PngEncoder
@@ -52,9 +54,6 @@ def make_part(
         raise OutputError(f"this worker has {_listed(versions())}, and the run began with {_listed(run.versions)}")
     model = open_model(run.model, run.reading)
     if model.decoder_sha256 != run.decoder_sha256:
-        open_model.cache_clear()  # a cluster's worker lives longer than what its disk holds
-        model = open_model(run.model, run.reading)
-    if model.decoder_sha256 != run.decoder_sha256:
         raise BundleError(
             f"{run.model} is another model than the run began with: its decoder's SHA-256 is "
             f"{model.decoder_sha256}, not {run.decoder_sha256}"
@@ -81,10 +80,22 @@ def _listed(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-@lru_cache(maxsize=1)
 def open_model(model: str, reading: Reading = AS_STATED) -> Model:
-    """The model with a decoder that runs on one thread: several batches at a time make use of the others."""
-    return Model(find(model), 1, reading)
+    """The model with a decoder that runs on one thread: several batches at a time make use of the others.
+
+    It is kept until another is asked for, or its decoder's file is replaced: whoever makes parts may outlive it.
+    """
+    path = find(model)
+    try:
+        status = (path / DECODER if path.is_dir() else path).stat()
+    except OSError:  # Model says what is missing
+        return Model(path, 1, reading)
+    return _opened(path, reading, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, reading: Reading, _state: tuple[int, ...]) -> Model:
+    return Model(path, 1, reading)
 
 
 def plan(model: str, seed: int | None, indices: Indices, *, reading: Reading = AS_STATED, **options: Any) -> Run:

@@ -30,6 +30,14 @@ def to_float(images: ByteImages) -> FloatImages:
     return images.astype(np.float32) / np.float32(255)
 
 
+def flaw_of_range(values: npt.NDArray[np.floating]) -> str:
+    """What they are, in words, if they are no pixels in [0, 1]; nothing if they are, or if there are none."""
+    low, high = (values.min(), values.max()) if values.size else (0, 1)  # nan if one is
+    if low >= 0 and high <= 1:
+        return ""
+    return "values that are no numbers (nan)" if np.isnan(low) else f"values from {low:g} to {high:g}"
+
+
 def to_pillow(image: ByteImages) -> Image.Image:
     """One image [C, H, W], C = 1, 3 or 4, as Pillow has it: L, RGB or RGBA."""
     from PIL import Image

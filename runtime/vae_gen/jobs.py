@@ -87,7 +87,7 @@ def _make_run(
     if complete is not None:
         progress(run.images)
         return complete
-    if run.grid and run.shard == 0:
+    if run.makes_grid:
         _write_grid(store, run)
     records = ledger.done()
     done = sum(record["images"] for record in records.values())

@@ -14,6 +14,7 @@ tests/runtime/test_latents.py does the same in plain Python integers and pins kn
 from __future__ import annotations
 
 import math
+import operator
 import os
 
 import numpy as np
@@ -32,10 +33,15 @@ def fresh_seed() -> int:
     return int.from_bytes(os.urandom(4))
 
 
-def check_range(seed: int, start: int, count: int) -> None:
-    """Raise UsageError unless `seed` is in 0 ... 2^64 - 1 and start ... start + count - 1 in 0 ... 2^63 - 1."""
+def check_seed(seed: int) -> None:
+    """Raise UsageError unless `seed` is in 0 ... 2^64 - 1."""
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"seed is {seed}; it must be between 0 and 2**64 - 1")
+
+
+def check_range(seed: int, start: int, count: int) -> None:
+    """Raise UsageError unless `seed` is in 0 ... 2^64 - 1 and start ... start + count - 1 in 0 ... 2^63 - 1."""
+    check_seed(seed)
     if count < 0:
         raise UsageError(f"{count} images are asked for; it must be at least 0")
     if start < 0 or start + count - 1 > MAX_INDEX:
@@ -45,9 +51,13 @@ def check_range(seed: int, start: int, count: int) -> None:
 def draw(seed: int, start: int, count: int, latent_dim: int) -> Latents:
     """The latents of images start ... start + count - 1 of `seed`: float32 [count, latent_dim], N(0, 1).
 
-    Raises UsageError if `seed` is not in 0 ... 2^64 - 1 or an index not in 0 ... 2^63 - 1.
+    Raises UsageError if `seed` is not in 0 ... 2^64 - 1 or an index not in 0 ... 2^63 - 1, or no whole number.
     """
-    seed, start, count = int(seed), int(start), int(count)  # numpy's integers would overflow
+    try:
+        seed, start, count = map(operator.index, (seed, start, count))  # numpy's integers would overflow
+    except TypeError as error:
+        text = f"seed, start and count are {seed!r}, {start!r} and {count!r}"
+        raise UsageError(f"{text}; they must be whole numbers") from error
     check_range(seed, start, count)
     counters = math.ceil(latent_dim / WORDS_PER_COUNTER)
     generator = np.random.Philox(key=seed, counter=start * counters)  # numpy adds 1 before it makes a block

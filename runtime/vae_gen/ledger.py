@@ -101,7 +101,8 @@ class Ledger:
                 self._kept = {
                     part.number: record for part, record in complete.records if is_there(part, complete.latents, names)
                 }
-                if len(self._kept) == len(complete.parts):
+                has_grid = not self._run.makes_grid or self._run.grid_name in names
+                if has_grid and len(self._kept) == len(complete.parts):
                     self._forget()  # for one that was killed at the very end
                     return complete.values
         self._store.sweep(self._written())
@@ -149,7 +150,7 @@ class Ledger:
     def done(self) -> dict[int, Record]:
         """The records of the parts that are complete, by their numbers."""
         if self._run.file:
-            return {}
+            return dict(self._kept)
         there = set(self._store.names(STATE))
         parts = [part for part in self._run.parts if part.record_name.rpartition("/")[2] in there]
         records = {part.number: read_json(self._store, part.record_name) for part in parts}

@@ -14,10 +14,10 @@ from vae_gen.decoder import Decoder, files_of
 from vae_gen.defaults import MAX_TEMPERATURE
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.graph import Graph
-from vae_gen.images import ByteImages, FloatImages
+from vae_gen.images import ByteImages, FloatImages, flaw_of_range
 from vae_gen.latents import Latents, draw
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
-from vae_gen.reading import AS_STATED, Reading
+from vae_gen.reading import AS_STATED, Range, Reading
 
 
 def load(
@@ -37,8 +37,17 @@ def load(
     """
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}; it must be at least 1")
-    low_and_high = None if value_range is None else (float(value_range[0]), float(value_range[1]))
-    return Model(find(model), threads or usable_cpus(), Reading(layout, low_and_high, output))
+    return Model(find(model), threads or usable_cpus(), Reading(layout, _pair(value_range), output))
+
+
+def _pair(value_range: tuple[float, float] | None) -> Range | None:
+    if value_range is None:
+        return None
+    try:
+        low, high = map(float, value_range)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"value_range is {value_range!r}; it must be two numbers, such as (-1, 1)") from error
+    return low, high
 
 
 def load_bundle(model: str | Path, threads: int | None = None) -> Model:
@@ -123,8 +132,8 @@ class Model:
         if rows.ndim != 4 or rows.shape[1:] != self.image_shape:
             expected = ", ".join(map(str, self.image_shape))
             raise DataError(f"the images have shape {rows.shape}; {self.name} needs [n, {expected}]")
-        if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
-            raise DataError(f"the images hold values from {rows.min()} to {rows.max()}; they must lie in [0, 1]")
+        if flaw := flaw_of_range(rows):
+            raise DataError(f"the images hold {flaw}; they must lie in [0, 1]")
         mean, log_var = self._encoder.run(rows)
         return mean, log_var
 
@@ -182,6 +191,8 @@ class Model:
 def _as_float32(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
     try:
         array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise DataError(f"the {what} are {array.dtype}, not real numbers")
         with np.errstate(over="ignore"):  # too large for a float32 becomes infinite, which is refused
             return array.astype(np.float32, copy=False)
     except (ValueError, TypeError) as error:

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, unpack
-from vae_gen.images import FloatImages, ImageShape, to_float
+from vae_gen.images import FloatImages, ImageShape, flaw_of_range, to_float
 from vae_gen.manifest import COLOR_MODES
 from vae_gen.metrics import sum_of_squared_errors
 
@@ -178,6 +178,6 @@ def _fit_array(array: npt.NDArray[np.generic], image_shape: ImageShape, path: Pa
     if not np.issubdtype(images.dtype, np.floating):
         raise DataError(f"{path} holds numbers of type {images.dtype}; use uint8, or floats in [0, 1]")
     floats = images.astype(np.float32)
-    if not (floats.min() >= 0 and floats.max() <= 1):
-        raise DataError(f"{path} holds values from {floats.min()} to {floats.max()}; floats must lie in [0, 1]")
+    if flaw := flaw_of_range(floats):
+        raise DataError(f"{path} holds {flaw}; floats must lie in [0, 1]")
     return floats

@@ -15,7 +15,7 @@ from vae_gen import deflate
 from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
-from vae_gen.latents import MAX_SEED
+from vae_gen.latents import check_seed
 from vae_gen.parts import STATE, Parts, cut, share
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
@@ -68,8 +68,8 @@ class Run:
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def __post_init__(self) -> None:
-        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
-            raise UsageError(f"seed is {self.seed}; it must be between 0 and 2**64 - 1")
+        if self.seed is not None:
+            check_seed(self.seed)
         if self.part_size is not None and self.part_size < 1:
             raise UsageError(f"shard-size is {self.part_size}; it must be at least 1")
         if self.grid and min(self.grid) < 1:
@@ -137,6 +137,11 @@ class Run:
     @property
     def _shard_name(self) -> str:
         return f"{self.shard:04d}-of-{self.shards:04d}"
+
+    @property
+    def makes_grid(self) -> bool:
+        """Whether the contact sheet is this shard's."""
+        return self.grid is not None and self.shard == 0
 
     @property
     def grid_name(self) -> str:

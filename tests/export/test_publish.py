@@ -14,7 +14,7 @@ import pytest
 import torch
 import vae_gen
 from vae_gen.cli import main
-from vae_gen.datasets import load_idx_directory
+from vae_gen.datasets import DataOptions, load_idx_directory
 from vae_gen.errors import BundleError, DataError, OutputError
 from vae_gen.manifest import Description, Manifest
 from vae_gen_export.publish import publish
@@ -252,8 +252,11 @@ def test_the_committed_test_models_come_from_their_generator() -> None:
 
 def test_the_command_and_the_units_are_those_of_the_run(run: Path) -> None:
     config = TrainConfig.from_preset("notebook", objective="gaussian", free_bits=0.5, beta=2.0, processes=2)
-    options = "--preset notebook --objective gaussian --beta 2.0 --free-bits 0.5"
-    assert training_run._command(config) == f"torchrun --nproc-per-node 2 -m vae_gen_train {options}"
+    program, options = "torchrun --nproc-per-node 2 -m vae_gen_train", "--objective gaussian --beta 2.0 --free-bits 0.5"
+    assert training_run._command(config, None, DataOptions()) == f"{program} --preset notebook {options}"
+    about = "--data 'my photos' --channels 1 --skip-bad"
+    command = training_run._command(config, Path("/home/me/my photos"), DataOptions(channels=1, skip_bad=True))
+    assert command == f"{program} --preset notebook {about} {options}"
     units = training_run._metrics(run, 5, config)["units"]
     assert "likelihood of a Gaussian" in units
     assert units.endswith("total: reconstruction + 2 kl")

@@ -385,3 +385,6 @@ def test_bad_values_of_the_library_are_errors_of_its_own() -> None:
     for wrong in ({"layout": ""}, {"layout": "nchw"}, {"value_range": (1, 1)}):
         with pytest.raises(VaeGenError, match=f"^{next(iter(wrong))} is"):
             load(FOREIGN / "plain.onnx", **wrong)
+    for no_range in (1, (1,), (0, 1, 5), "-1,1", (None, 1)):
+        with pytest.raises(VaeGenError, match=r"^value_range is .*; it must be two numbers"):
+            load(FOREIGN / "plain.onnx", value_range=no_range)

@@ -19,6 +19,7 @@ import pytest
 from vae_gen import jobs
 from vae_gen.cli import main
 from vae_gen.errors import DataError, MissingExtraError, OutputError, StoppedError, UsageError, VaeGenError
+from vae_gen.generate import plan
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
 from vae_gen.model import Model
@@ -111,6 +112,15 @@ def test_a_worker_that_kept_an_older_model_opens_the_newer_one() -> None:
     copied = run_of(FOREIGN / "plain.onnx", indices=Indices.of(0, 10))
     make_run(dataclasses.replace(copied, model_name=run.model_name, model=run.model), "whole")
     assert hashes("out1") == hashes("whole")
+
+
+def test_a_model_that_was_replaced_is_opened_anew() -> None:
+    found = []
+    models = (MODELS / "tiny" / "decoder.onnx", FOREIGN / "plain.onnx")
+    for model in models:
+        shutil.copy(model, "decoder.onnx")
+        found.append(plan("decoder.onnx", 0, Indices.of(0, 10)).decoder_sha256)
+    assert found == [Model(path, 1).decoder_sha256 for path in models]
 
 
 def test_a_worker_with_other_versions_is_refused() -> None:

@@ -89,6 +89,12 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
         draw(seed, 0, 1, 8)
 
 
+@pytest.mark.parametrize("arguments", [(1.5, 0, 1), (1, 0.5, 1), (1, 0, 2.0), ("1", 0, 1)])
+def test_what_is_no_whole_number_is_refused_and_not_rounded(arguments: tuple[object, object, object]) -> None:
+    with pytest.raises(UsageError, match="must be whole numbers"):
+        draw(*arguments, 8)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("start", "count"), [(-1, 1), (2**63, 1), (2**63 - 1, 2)])
 def test_an_index_out_of_range_is_refused(start: int, count: int) -> None:
     with pytest.raises(UsageError, match="indices run from 0"):

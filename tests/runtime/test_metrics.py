@@ -49,6 +49,8 @@ def test_the_elbo_is_that_of_a_gaussian_with_the_best_variance() -> None:
     assert found.nats_per_image == pytest.approx(elbo(found.sigma))
     assert found.nats_per_image > max(elbo(found.sigma * 0.99), elbo(found.sigma * 1.01))
     assert found.bits_per_dimension == pytest.approx(-found.nats_per_image / 12 / 0.6931471805599453)
+    in_bytes = calibrated_elbo(sse=float(((255 * errors) ** 2).sum(axis=1).mean()), kl=2.5, values=12)
+    assert f"{in_bytes.bits_per_dimension - found.bits_per_dimension:.3f}" == "7.994"  # as the docs say
 
 
 def test_the_elbo_of_perfect_images_is_finite() -> None:

@@ -91,10 +91,12 @@ def test_images_of_another_shape_or_range_are_refused(tiny: Path) -> None:
     model = load(tiny)
     with pytest.raises(DataError, match=r"shape \(1, 3, 4, 5\); tiny needs \[n, 3, 5, 4\]"):
         model.encode(np.zeros((1, 3, 4, 5)))
-    with pytest.raises(DataError, match=r"from 0\.0 to 255\.0"):
+    with pytest.raises(DataError, match="the images hold values from 0 to 255; they must lie in"):
         model.encode(np.linspace(0, 255, 60).reshape(1, 3, 5, 4))
-    with pytest.raises(DataError, match="from nan to nan"):
-        model.encode(np.full((1, 3, 5, 4), np.nan))
+    some = np.full((1, 3, 5, 4), 0.5)
+    some[0, 2, 4, 3] = np.nan
+    with pytest.raises(DataError, match=r"the images hold values that are no numbers \(nan\); they must lie in"):
+        model.encode(some)
 
 
 def test_a_decoder_whose_output_is_not_finite_is_refused() -> None:
@@ -119,7 +121,7 @@ def test_an_encoder_that_does_not_fit_is_refused(copy: Path) -> None:
         load(copy).encode(np.zeros((1, 3, 5, 4)))
 
 
-@pytest.mark.parametrize("values", ["abc", [[1, 2, 3], [1]], [[None, 1, 2]]])
+@pytest.mark.parametrize("values", ["abc", [[1, 2, 3], [1]], [[None, 1, 2]], [["1", "2", "3"]], [[1j, 0, 0]]])
 def test_what_is_no_array_of_numbers_is_refused(tiny: Path, values: object) -> None:
     with pytest.raises(DataError):
         load(tiny).decode(values)

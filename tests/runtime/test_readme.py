@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import vae_gen
 from vae_gen.cli import COMMANDS, cli, main
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,16 @@ def test_python_snippets_run(code: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert images.shape[1:] == (1, 28, 28)
     assert images.dtype == np.float32
     assert 0 <= images.min() < images.max() <= 1
+
+
+def test_the_package_s_own_example_is_the_readme_s_and_its_shapes_are_right() -> None:
+    assert vae_gen.__doc__ is not None
+    code = vae_gen.__doc__.partition("\n\n")[2]
+    assert code in [snippet for _, kind, snippet in BLOCKS if kind == "python"]
+    names: dict[str, np.ndarray] = {}
+    exec(code, names)
+    for name in ("mean", "log_var"):
+        assert f"{names[name].dtype} {list(names[name].shape)}" in code
 
 
 def test_the_bare_decoder_takes_five_lines() -> None:

@@ -222,6 +222,8 @@ def test_two_runs_into_one_folder_at_once_are_one_run_or_refused(seeds: str, wha
         (["--out", "-"], "--out - needs --format npy or tar"),
         (["--out", "-", "--format", "zip"], "--out - needs --format npy or tar"),
         (["--out", "-", "--format", "tar", "--json"], "--json prints on stdout"),
+        (["--out", "-", "--format", "tar", "--latents"], "--latents writes a file beside the images"),
+        (["--out", "-", "--format", "npy", "--grid", "2x2"], "--grid writes a file beside the images"),
         (["--out", "-", "--format", "npy", "--dask", "x"], "--dask has workers with a stdout of their own"),
         (["--dask", "x", "--workers", 2], "--dask has the workers that the cluster has; leave out --workers"),
         (["--grid", "3"], "'3' should look like 10x10"),

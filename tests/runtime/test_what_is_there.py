@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vae_gen import generate
+from vae_gen import generate, jobs
 from vae_gen.cli import main
 from vae_gen.errors import BundleError
 
@@ -89,6 +89,17 @@ def test_a_complete_run_is_resumed_by_doing_nothing(monkeypatch: pytest.MonkeyPa
         sample("--n", 5, "--seed", 3, "--out", out, "--resume")
         sample("--n", 5, "--out", out, "--resume")  # without --seed it is the seed of what is there
         assert {name: Path(name).stat().st_mtime_ns for name in tree(".")} == was
+
+
+def test_a_contact_sheet_that_is_gone_is_made_again_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for out, sheet in (("out", "out/grid.png"), ("a.npy", "a.grid.png")):
+        sample("--n", 5, "--seed", 3, "--grid", "2x2", "--out", out)
+        before = tree(".")
+        Path(sheet).unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(jobs, "make_part", None)
+            sample("--n", 5, "--seed", 3, "--grid", "2x2", "--out", out, "--resume")
+        assert tree(".") == before
 
 
 MINE = ("notes.txt", "2024/000.png", "20240/000.png", "12.png", "1700000000.png", "my.tar", "000003.tar", "latents.npy")

@@ -127,6 +127,10 @@ def test_from_a_folder_to_images_of_one_s_own(
     assert main(["export", run, "--out", bundle]) == 0
     assert str(patches) not in "".join(path.read_text("latin-1") for path in (tmp_path / "bundle").iterdir())
     assert vae_gen.load(bundle).sample(2, seed=1).shape == (2, 3, 12, 16)
+    command = json.loads((tmp_path / "bundle/manifest.json").read_text())["metrics"]["command"]
+    settings = "--batch-size 16 --steps 5 --threads 1"
+    about = f"--data {patches.name} --image-size 12x16 --channels 3 --invert"
+    assert command == f"vae-gen train --preset notebook {about} {settings}"
 
 
 def test_a_run_whose_pictures_have_changed_says_what_differs(

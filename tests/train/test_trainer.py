@@ -178,6 +178,39 @@ def test_a_checkpoint_that_cannot_be_written_is_named(
     assert not list((tmp_path / "run").glob("*checkpoint*"))
 
 
+def test_a_run_is_one_process_s_at_a_time(data: DataSet, tmp_path: Path) -> None:
+    refused: list[int] = []
+
+    def interfere(step: int) -> None:
+        if step != 2:
+            return
+        with pytest.raises(OutputError, match=r"another process is at work on .*run"):
+            trainer.resume(data, tmp_path / "run")
+        with pytest.raises(OutputError, match=r"another process is at work on .*run"):
+            trainer.train(data, tmp_path / "run", config())
+        refused.append(step)
+
+    trainer.train(data, tmp_path / "run", config(), Progress(step=interfere))
+    assert refused == [2]
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_configuration_that_cannot_be_written_leaves_the_one_before(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.train(data, tmp_path / "run", config())
+    before = (tmp_path / "run/config.json").read_bytes()
+
+    def fill(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text[:20].encode(encoding))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(OutputError, match=r"config\.json: No space left on device"):
+        trainer.resume(data, tmp_path / "run")
+    assert (tmp_path / "run/config.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("preset", ["notebook", "notebook-relu"])
 @pytest.mark.parametrize("crash_at", [3, 5, 9])
 def test_a_run_that_was_killed_and_resumed_is_bit_identical(

@@ -169,7 +169,7 @@ def _start(images: DataSet, name: str, config: TrainConfig, run: Path, device: s
     threads = options.count(world.threads(config.threads), "thread")
     where = f"{device}, {threads}" if world.size == 1 else f"{world.size} processes on {device}, {threads} each"
     return (
-        f"{name}: {len(images.train):,} pictures of {width}x{height}; {where}; {config.total_steps:,} steps into {run}"
+        f"{name}: {len(images.train):,} pictures of {height}x{width}; {where}; {config.total_steps:,} steps into {run}"
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from vae_gen.errors import UsageError
 
+FILE_NAME = "config.json"  # in a run's directory
+
 # Listed here, without what they name: the command's help must not load PyTorch.
 OBJECTIVES = ("sse", "bce", "gaussian")
 SCHEDULES = ("constant", "cosine")

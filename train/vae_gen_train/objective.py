@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from vae_gen.metrics import ROUNDING_ERROR
 
-VARIANCE_FLOOR = (0.5 / 255) ** 2 / 3  # of an error spread evenly over half a grey level: less is rounding
+VARIANCE_FLOOR = ROUNDING_ERROR  # bytes hold no finer differences
 
 Average = Callable[[Tensor], Tensor]  # this process's mean -> the mean over the images of all processes
 
@@ -96,7 +97,7 @@ def calibrated_gaussian(squared_error: Tensor, values: int) -> Tensor:
     values / 2 (log(2 pi sigma^2) + 1), where sigma^2 = squared_error / values is the mean squared error. The gradient
     passes through the logarithm; it equals that of sigma^2 held constant, since sigma^2 is optimal.
     Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated Decoders", the
-    optimal sigma-VAE. Below VARIANCE_FLOOR the variance is the floor, as bytes hold no finer differences.
+    optimal sigma-VAE. Below VARIANCE_FLOOR the variance is the floor.
     """
     mean_square = squared_error / values
     variance = mean_square.clamp(min=VARIANCE_FLOOR)

@@ -15,9 +15,8 @@ from vae_gen.data_options import DataOptions
 from vae_gen.datasets import DataSet, load_data_set
 from vae_gen.errors import DataError
 
+from vae_gen_train.config import FILE_NAME as CONFIG
 from vae_gen_train.mnist import fetch_mnist
-
-CONFIG = "config.json"
 
 
 def load(data: Path | None, options: DataOptions, resumed: Path | None, notify: Callable[[str], None]) -> DataSet:
@@ -27,7 +26,7 @@ def load(data: Path | None, options: DataOptions, resumed: Path | None, notify: 
     Raises DataError if the images cannot be read, OutputError if the cache cannot be written.
     """
     if resumed is not None:
-        path, before = _remembered(resumed)
+        path, before = remembered(resumed)
         options = dataclasses.replace(before, skip_bad=before.skip_bad or options.skip_bad)
         if data is None and path is not None and not path.exists():
             raise DataError(
@@ -40,8 +39,11 @@ def load(data: Path | None, options: DataOptions, resumed: Path | None, notify: 
     return dataclasses.replace(mnist, origin={**(mnist.origin or {}), "path": None})
 
 
-def _remembered(run: Path) -> tuple[Path | None, DataOptions]:
-    """The path and the options in the run's config.json; nothing where an older version wrote it."""
+def remembered(run: Path) -> tuple[Path | None, DataOptions]:
+    """The path and the options in the run's config.json; nothing where an older version wrote it.
+
+    The path is None for MNIST, which is downloaded. Raises DataError if the file is damaged.
+    """
     path = run / CONFIG
     try:
         values = dict(json.loads(path.read_text("utf-8")).get("source") or {})

@@ -19,19 +19,22 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from vae_gen.datasets import DataSet
 from vae_gen.errors import OutputError, StoppedError, UsageError
-from vae_gen.files import make_folder
+from vae_gen.files import make_folder, whole_file
+from vae_gen.stores.local import LocalStore
 
 from vae_gen_train import checkpoint
 from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.config import FILE_NAME as CONFIG
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.divergence import FILE_NAME as DIVERGED
@@ -45,8 +48,6 @@ from vae_gen_train.report import draw_reconstructions, draw_report
 from vae_gen_train.step import Reading, Stepper
 from vae_gen_train.stopping import stop_signals
 
-CONFIG = "config.json"
-
 
 def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = SILENT, world: World = ALONE) -> None:
     """Train a new network in the new directory `run`.
@@ -54,7 +55,7 @@ def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = SI
     `world` is this process's place among those that train together; they have joined (World.joined) before.
     Ctrl-C (SIGINT), SIGTERM or SIGHUP finishes the step, saves a checkpoint and raises StoppedError.
     Raises VaeGenError if training diverges or another process is lost, UsageError if the device is unknown or the batch
-    cannot be shared, OutputError if `run` cannot be made or is not empty.
+    cannot be shared, OutputError if `run` cannot be made, is not empty or is another process's.
     """
     config = dataclasses.replace(config, threads=world.threads(config.threads), processes=world.size)
     device = world.select_device(config.device)
@@ -62,9 +63,9 @@ def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = SI
     vae = build(config.network, data.image_shape, config.latent_dim)
     if world.writes:
         make_folder(run)
-        if any(run.iterdir()):
+    with _alone(run, world), _output_errors(run), world.explained("starting"):
+        if world.writes and LocalStore(str(run)).names():
             raise OutputError(f"{run} is not empty; choose another --out, or continue a run with --resume {run}")
-    with _output_errors(run), world.explained("starting"):
         _Run(data, run, config, vae, device, progress, world).go(first_step=0)
 
 
@@ -84,19 +85,25 @@ def resume(
     from here on. A run that is finished only has its report drawn again. Raises as `train` does, DataError if there is
     no checkpoint, and UsageError if `data` is not what the run began with or `steps` are fewer than are done.
     """
-    saved = Checkpoint.open(run)
+    given = {"steps": steps, "device": device, "threads": threads}
+    with _alone(run, world), _output_errors(run), world.explained("starting"):
+        saved = Checkpoint.open(run)
+        config = _to_go_on(run, saved, data, {name: value for name, value in given.items() if value is not None}, world)
+        vae = build(config.network, data.image_shape, config.latent_dim)
+        training = _Run(data, run, config, vae, world.select_device(config.device), progress, world)
+        saved.restore(training.vae, training.averaged, training.optimiser)
+        training.go(saved.step, saved)
+
+
+def _to_go_on(run: Path, saved: Checkpoint, data: DataSet, changes: dict[str, Any], world: World) -> TrainConfig:
+    """The configuration of a run that is resumed with these changes. Raises UsageError if it cannot go on so."""
     if data.describe() != saved.data:
         found = f"{data.origin['path'] or 'MNIST'} gives " if data.origin else "now there are "
         raise UsageError(
             f"{run} was begun with other data: {found}{'; '.join(data.differences(saved.data))}. "
             "Give --data the images it was begun with, or begin a new run"
         )
-    given = {"steps": steps, "device": device, "threads": threads}
-    config = TrainConfig(
-        **saved.config.as_dict()
-        | {name: value for name, value in given.items() if value is not None}
-        | {"processes": world.size}
-    )
+    config = dataclasses.replace(saved.config, **changes, processes=world.size)
     config = dataclasses.replace(config, threads=world.threads(config.threads))
     if saved.has_prior and config.steps != saved.config.steps:
         raise UsageError(
@@ -104,11 +111,7 @@ def resume(
         )
     if config.total_steps < saved.step:
         raise UsageError(f"steps is {config.steps}, but {run} has already done {saved.step}")
-    vae = build(config.network, data.image_shape, config.latent_dim)
-    with _output_errors(run), world.explained("starting"):
-        training = _Run(data, run, config, vae, world.select_device(config.device), progress, world)
-        saved.restore(training.vae, training.averaged, training.optimiser)
-        training.go(saved.step, saved)
+    return config
 
 
 def package_versions() -> dict[str, str]:
@@ -247,7 +250,8 @@ class _Run:
     def _write_config(self, first_step: int) -> None:
         about = {"config": self.config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
         about |= {"source": dict(self.data.origin)} if self.data.origin else {}
-        (self.run / CONFIG).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        with whole_file(self.run / CONFIG) as partial:
+            partial.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
         (self.run / DIVERGED).unlink(missing_ok=True)
         if first_step == 0:
             self._save(0)  # from here on the run can be resumed
@@ -270,6 +274,11 @@ class _Run:
             packages=package_versions(),
             latents=self._latents(),
         )
+
+
+def _alone(run: Path, world: World) -> AbstractContextManager[None]:
+    """Within it no other process works on the run; raises OutputError if one does."""
+    return LocalStore(str(run)).lock(checkpoint.FILE_NAME) if world.writes and run.is_dir() else nullcontext()
 
 
 @contextmanager

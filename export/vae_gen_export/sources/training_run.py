@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
+from vae_gen.data_options import DataOptions
 from vae_gen.manifest import DECODER, ENCODER
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
@@ -12,6 +14,7 @@ from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import VAE
 from vae_gen_train.objective import OBJECTIVES
 from vae_gen_train.prior import has_variances
+from vae_gen_train.source import remembered
 
 from vae_gen_export.sources.networks import Networks
 
@@ -34,7 +37,7 @@ def open_run(run: Path) -> Networks:
             "data": checkpoint.data,
             "packages": checkpoint.packages,
         },
-        metrics={"command": _command(config), **_metrics(run, checkpoint.step, config)},
+        metrics={"command": _command(config, *remembered(run)), **_metrics(run, checkpoint.step, config)},
         note=_note(run, checkpoint, vae),
     )
 
@@ -49,15 +52,17 @@ def _note(run: Path, checkpoint: Checkpoint, vae: VAE) -> str:
     return f"{run} is not finished: step {step:,} of {steps:,}{but}; go on with vae-gen train --resume {run}"
 
 
-def _command(config: TrainConfig) -> str:
-    """The command line that repeats the run."""
+def _command(config: TrainConfig, data: Path | None, data_options: DataOptions) -> str:
+    """The command line that repeats the run, without where somebody keeps their files."""
     preset = TrainConfig.from_preset(config.preset).as_dict()
     fixed = {"preset", "network", "processes", "evaluate_every", "checkpoint_every", "picture_every", "log_every"}
     changed = {name: value for name, value in config.as_dict().items() if name not in fixed and value != preset[name]}
-    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
+    options = ["--data", data.name] if data is not None else []
+    options += data_options.as_options
+    options += [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     processes = config.processes
     program = f"torchrun --nproc-per-node {processes} -m vae_gen_train" if processes > 1 else "vae-gen train"
-    return f"{program} --preset {config.preset}{options}"
+    return f"{program} {shlex.join(['--preset', config.preset, *options])}"
 
 
 def _metrics(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:

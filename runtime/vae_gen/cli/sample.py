@@ -127,6 +127,9 @@ def sample(
         raise UsageError("--dask has the workers that the cluster has; leave out --workers")
     if out == "-" and as_json:
         raise UsageError("--json prints on stdout, where --out - has the images; give one of them")
+    beside = "--latents" if latents else "--grid" if grid else ""
+    if out == "-" and beside:
+        raise UsageError(f"{beside} writes a file beside the images, and --out - has no place for one; give a folder")
     crew = Crew(threads, workers, batch_size)
     store = open_store(place.root)
     open_model(model, reading)  # before anything is said or drawn

@@ -16,7 +16,7 @@ from PIL import Image
 from vae_gen.defaults import INDEX_DIGITS
 from vae_gen.errors import DataError
 from vae_gen.images import ByteImages, ImageShape
-from vae_gen.png import PngEncoder
+from vae_gen.png import SIGNATURE, PngEncoder
 
 Chunk = tuple[list[int] | None, ByteImages]  # indices, where there are any; uint8 [n, C, H, W]
 
@@ -24,7 +24,6 @@ MOST_AT_ONCE = 1024  # images
 BYTES_AT_ONCE = 1 << 26
 PIECE = 1 << 20  # bytes
 NAME = re.compile(rf"([0-9]{{{INDEX_DIGITS},}})\.(json|png)")
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MODES = ("L", "LA", "RGB", "RGBA")
 
 
@@ -67,7 +66,7 @@ def decode_png(content: bytes, name: str, source: str) -> ByteImages:
 
 def _check_sums(content: bytes) -> None:
     # Without this, Pillow makes wrong pixels of some damaged data; its own verify() is seven times as slow.
-    start = len(PNG_SIGNATURE)
+    start = len(SIGNATURE)
     while start < len(content):
         (size,) = struct.unpack_from(">I", content, start)
         end = start + 8 + size
