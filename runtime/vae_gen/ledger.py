@@ -13,9 +13,9 @@ from typing import Any
 
 from vae_gen.errors import DataError, OutputError
 from vae_gen.generate import picture_name
-from vae_gen.parts import STATE, Part
+from vae_gen.parts import GRID, STATE, Part
 from vae_gen.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
-from vae_gen.runs import GRID, MANIFEST, PARTS, Record, Run, write_json
+from vae_gen.runs import MANIFEST, PARTS, Record, Run, write_json
 from vae_gen.stores import Store
 
 SHARD_MANIFEST = re.compile(r"manifest\.\d+-of-\d+\.json")

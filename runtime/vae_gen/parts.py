@@ -16,6 +16,8 @@ IMAGES_PER_FOLDER = 10_000
 FOLDER_DIGITS = 5  # with the 4 digits of 10,000 images, the 9 of a file's name
 PART_DIGITS = 6
 STATE = ".vae-gen"  # the folder in --out that a run keeps while it is unfinished
+GRID = "grid.png"  # the contact sheet
+LATENTS = "latents.npy"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,12 @@ class Part:
     @property
     def latents_name(self) -> str:
         """The file with the latents of its images."""
-        return f"{self.stem}.latents.npy" if self.stem else "latents.npy"
+        return beside(self.stem, LATENTS)
+
+
+def beside(stem: str, name: str) -> str:
+    """The name of what stands beside images whose files begin with `stem`, which may be empty."""
+    return f"{stem}.{name}" if stem else name
 
 
 class Parts(Sequence[Part]):

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from vae_gen.cache import Slot
+from vae_gen.companions import is_companion
 from vae_gen.cpus import usable_cpus
 from vae_gen.data_options import DataOptions
 from vae_gen.errors import DataError
@@ -78,7 +79,7 @@ class Listing:
     """What lies in a folder and in those below it."""
 
     pictures: list[PictureFile]  # in the order of the cache
-    others: Counter[str]  # files that are no pictures, by suffix
+    others: Counter[str]  # files that are no pictures, or contact sheets of some; by suffix, or in words
 
     @property
     def state(self) -> str:
@@ -128,7 +129,9 @@ def list_pictures(folder: Path) -> Listing:
     try:
         for name, status in _walk(folder, "", set()):
             suffix = PurePosixPath(name).suffix.lower()
-            if suffix in suffixes or not suffix:
+            if suffix in suffixes and is_companion(folder, name):
+                others["contact sheet"] += 1
+            elif suffix in suffixes or not suffix:
                 found.append((name, (status.st_size, status.st_mtime_ns, status.st_ctime_ns)))
             else:
                 others[suffix] += 1

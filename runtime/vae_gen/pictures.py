@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from vae_gen.companions import is_companion
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, unpack
 from vae_gen.images import FloatImages, ImageShape, flaw_of_range, to_float
@@ -43,7 +44,8 @@ def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool =
     """All pictures in these files and folders, in that order, as images of the given shape.
 
     A picture of another size is scaled and cropped about its centre; transparent parts become white unless
-    the images have an alpha channel. Arrays must have the shape already. `invert` swaps black and white.
+    the images have an alpha channel. Arrays must have the shape already. `invert` swaps black and white. What a run
+    has written beside its images, a contact sheet or latents, is left out of a folder.
     Raises DataError, naming the file, if one cannot be read or nothing is found.
     """
     names: list[str] = []
@@ -91,7 +93,8 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
             continue
         suffixes = {*picture_suffixes(), ".npy"}
-        found = [entry for entry in entries if entry.suffix.lower() in suffixes and not entry.name.startswith(".")]
+        shown = [entry for entry in entries if entry.suffix.lower() in suffixes and not entry.name.startswith(".")]
+        found = [entry for entry in shown if not is_companion(path, entry.name)]
         if not found:
             raise DataError(f"the folder {path} holds no pictures")
         yield from found

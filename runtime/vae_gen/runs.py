@@ -16,14 +16,13 @@ from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
 from vae_gen.latents import check_seed
-from vae_gen.parts import STATE, Parts, cut, share
+from vae_gen.parts import GRID, STATE, Parts, beside, cut, share
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
 from vae_gen.version import __version__
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-GRID = "grid.png"
 MAX_PARTS = 100_000  # of which a process keeps records
 MAX_GRID = 100_000_000  # pixels of a contact sheet
 PARTS = "parts"  # what a manifest has when all of them are complete
@@ -117,8 +116,8 @@ class Run:
         """What a run of one named file writes; nothing for others."""
         if not self.file:
             return []
-        beside = [self.parts[0].latents_name] if self.latents else []
-        return [self.file, *beside, *([self.grid_name] if self.grid else [])]
+        latents = [self.parts[0].latents_name] if self.latents else []
+        return [self.file, *latents, *([self.grid_name] if self.grid else [])]
 
     @property
     def claim_name(self) -> str:
@@ -145,7 +144,7 @@ class Run:
 
     @property
     def grid_name(self) -> str:
-        return f"{self.parts[0].stem}.grid.png" if self.file else GRID
+        return beside(self.parts[0].stem if self.file else "", GRID)
 
     @property
     def provenance(self) -> Provenance | None:

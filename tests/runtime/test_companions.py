@@ -1,0 +1,89 @@
+"""What a run writes beside its images is taken for none of them by whatever reads the folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from vae_gen import jobs
+from vae_gen.datasets import load_data_set
+from vae_gen.errors import OutputError
+from vae_gen.pictures import load_pictures
+
+from tests.runs import sample
+
+pytestmark = pytest.mark.usefixtures("elsewhere", "cache")
+
+RUN = ("--n", 14, "--seed", 3, "--grid", "2x2", "--latents")
+NAMES = [f"out/{index:09d}.png" for index in range(14)]
+
+
+def names(*paths: str) -> list[str]:
+    return load_pictures(map(Path, paths), (3, 5, 4)).names
+
+
+def test_a_folder_of_pictures_is_read_without_its_sheet_and_latents() -> None:
+    sample(*RUN, "--out", "out")
+    assert {"grid.png", "latents.npy"} < {path.name for path in Path("out").iterdir()}
+    assert names("out") == NAMES
+    assert names("out/grid.png") == ["out/grid.png"]  # whoever names it means it
+
+
+def test_so_are_shards_and_a_run_that_is_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    for shard in range(2):
+        sample(*RUN, "--out", "out", "--shard", f"{shard}/2")
+    assert names("out") == NAMES
+
+    def fail(*arguments: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(jobs, "make_part", fail)
+    sample(*RUN, "--out", "begun", status=1)
+    assert sorted(path.name for path in Path("begun").iterdir()) == [".vae-gen", "grid.png"]
+    Image.new("RGB", (4, 5)).save("begun/mine.png")
+    assert names("begun") == ["begun/mine.png"]
+
+
+def test_so_are_arrays_in_parts_and_one_of_a_name_of_its_own() -> None:
+    sample(*RUN, "--out", "out", "--format", "npy", "--shard-size", 10)
+    assert names("out") == [
+        *(f"out/000000.npy[{number}]" for number in range(10)),
+        *(f"out/000001.npy[{number}]" for number in range(4)),
+    ]
+    sample(*RUN, "--out", "files/a[1].npy")
+    assert {"a[1].grid.png", "a[1].latents.npy"} < {path.name for path in Path("files").iterdir()}
+    assert names("files") == [f"files/a[1].npy[{number}]" for number in range(14)]
+
+
+def test_a_data_set_leaves_the_sheet_out_and_says_so() -> None:
+    sample(*RUN, "--out", "runs/out")
+    said: list[str] = []
+    data = load_data_set(Path("runs"), notify=said.append)
+    assert data.test is not None
+    assert sum(map(len, (data.train, data.validation, data.test))) == 14
+    assert said[-1] == "runs also holds files that are not used: 1 .json, 1 .npy, 1 contact sheet"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [None, "[", "[]", '{"name": "my web page", "grid": "3x3"}', '{"decoder_sha256": "0", "grid": null}'],
+)
+def test_a_picture_of_ones_own_is_one_whatever_it_is_called(manifest: str | None) -> None:
+    Path("out").mkdir()
+    for name in ("grid.png", "power.grid.png", "powergrid.png"):
+        Image.new("RGB", (4, 5)).save(Path("out", name))
+    np.save("out/latents.npy", np.zeros((2, 3, 5, 4), np.uint8))
+    if manifest is not None:
+        Path("out/manifest.json").write_text(manifest)
+    mine = ["out/grid.png", "out/latents.npy[0]", "out/latents.npy[1]", "out/power.grid.png", "out/powergrid.png"]
+    assert names("out") == mine
+
+
+def test_a_name_that_only_ends_alike_is_a_picture() -> None:
+    sample(*RUN, "--out", "out")
+    Image.new("RGB", (4, 5)).save("out/powergrid.png")
+    assert json.loads(Path("out/manifest.json").read_text())["grid"] == "2x2"
+    assert names("out") == [*NAMES, "out/powergrid.png"]
