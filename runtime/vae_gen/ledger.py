@@ -13,7 +13,7 @@ from typing import Any
 
 from vae_gen.errors import DataError, OutputError
 from vae_gen.generate import picture_name
-from vae_gen.parts import GRID, STATE, Part
+from vae_gen.parts import STATE, Part
 from vae_gen.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
 from vae_gen.runs import MANIFEST, PARTS, Record, Run, write_json
 from vae_gen.stores import Store
@@ -51,8 +51,8 @@ def clear(store: Store) -> None:
         raise DataError(f"{error}; choose another --out, or remove it yourself") from error
     for outline in outlines:
         remove_parts(store, outline.parts, outline.latents)
-        if outline.grid:
-            store.remove(GRID)
+        if outline.grid_name:
+            store.remove(outline.grid_name)
     for name in [*known, STATE]:
         store.remove(name)
 

@@ -13,7 +13,7 @@ from vae_gen.errors import DataError, UsageError
 from vae_gen.generate import expected_record
 from vae_gen.images import ImageShape
 from vae_gen.indices import Indices
-from vae_gen.parts import Part, Parts, cut, share
+from vae_gen.parts import GRID, Part, Parts, beside, cut, share
 from vae_gen.runs import Record
 from vae_gen.stores import Store
 
@@ -35,7 +35,7 @@ class Outline:
     shard: int
     shards: int
     latents: bool
-    grid: bool
+    grid_name: str  # of the run's contact sheet, which shard 0 makes; empty if it has none
     parts: Parts  # of this shard
     all_parts: Parts  # of the run
 
@@ -126,7 +126,7 @@ def _outline(path: str, values: dict[str, Any], name: str, file: str) -> dict[st
         "shard": shard,
         "shards": shards,
         "latents": _of_type(path, values, "latents", bool),
-        "grid": grid is not None,
+        "grid_name": beside(parts[0].stem if file else "", GRID) if grid else "",
         "parts": parts,
         "all_parts": all_parts,
     }

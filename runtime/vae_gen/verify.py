@@ -53,12 +53,16 @@ class Report:
     problems: list[Problem]
     damaged: list[tuple[RunManifest, Part]]
     missing_shards: list[int]  # the first of them
+    without_sheet: RunManifest | None  # the shard whose contact sheet is gone
 
     def commands(self, out: str, file: str, manifests: Sequence[RunManifest]) -> list[str]:
-        """What makes the damaged parts again, when they are removed, and the missing shards."""
+        """What makes the damaged parts again, when they are removed, the contact sheet, and the missing shards."""
         # A single file, and what decode makes, is made as a whole.
-        way = "--overwrite" if file or manifests[0].values.get("seed") is None else "--resume"
+        whole = (file and self.damaged) or manifests[0].values.get("seed") is None
+        way = "--overwrite" if whole else "--resume"
         shards = {manifest.shard: manifest.command for manifest, _ in self.damaged}
+        if self.without_sheet is not None:
+            shards[self.without_sheet.shard] = self.without_sheet.command
         first = manifests[0]
         for shard in self.missing_shards:
             shards[shard] = first.command.replace(
@@ -109,10 +113,15 @@ def verify(
             progress(part.indices.count)
     except BrokenExecutor as error:
         raise DataError(f"a process ended before it had checked its part: {error}; try --workers 1") from error
+    there = store.names()
+    makers = (manifest for manifest in manifests if manifest.grid_name and manifest.shard == 0)
+    without_sheet = next((manifest for manifest in makers if manifest.grid_name not in there), None)
+    if without_sheet is not None:
+        problems.append(Problem(without_sheet.grid_name, "the contact sheet is missing"))
     if not manifests[0].file:
-        problems += _strangers(store, manifests[0])
+        problems += _strangers(store, manifests[0], there)
     images = sum(part.indices.count for _, part, _ in listed)
-    return Report(images, good, len(listed), problems, damaged, missing)
+    return Report(images, good, len(listed), problems, damaged, missing, without_sheet)
 
 
 def discard(store: Store, report: Report) -> None:
@@ -215,9 +224,9 @@ def _check_latents(store: Store, part: Part, record: Record) -> Iterator[str]:
         yield f"{path} holds latents that are not those of the manifest"
 
 
-def _strangers(store: Store, manifest: RunManifest) -> Iterator[Problem]:
+def _strangers(store: Store, manifest: RunManifest, there: list[str]) -> Iterator[Problem]:
     """What looks like a part of the run, or a picture in one, and is not in it, whichever shards are there."""
-    indices, there = manifest.indices, store.names()
+    indices = manifest.indices
 
     def is_picture(name: str) -> bool:
         index = int(name[: -len(".png")])

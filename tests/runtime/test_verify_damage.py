@@ -239,3 +239,55 @@ def test_latents_are_checked(format: str) -> None:
     assert problems(check()) == [f"{part}: cannot read {path}: No such file or directory"]
     mend(check())
     assert path.read_bytes() == was
+
+
+@pytest.mark.parametrize(
+    ("out", "sheet", "images"),
+    [("out", "out/grid.png", ("--format", "tar", "--shard-size", 10)), ("a.npy", "a.grid.png", ())],
+)
+def test_a_contact_sheet_that_is_gone_is_found_and_made_again(
+    out: str, sheet: str, images: tuple[object, ...], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample("--n", 20, "--grid", "2x3", "--out", out, *images)
+    was = tree(".")
+    Path(sheet).unlink()
+    report = check(out)
+    assert problems(report) == [f"{Path(sheet).name}: the contact sheet is missing"]
+    assert (report["images"], report["good_images"]) == (20, 20)
+    (command,) = report["commands"]
+    capsys.readouterr()
+    assert main(["verify", out]) == 1
+    assert capsys.readouterr().err == f"Error: {out}: 1 problem\nMake what is missing:\n{command}\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "make_part", None)
+        mend(report)
+    assert tree(".") == was
+    assert check(out)["good"]
+
+
+def test_a_contact_sheet_is_missed_once_with_whatever_else_is_gone() -> None:
+    what = ("--n", 20, "--format", "npy", "--grid", "2x3")
+    for shard in range(2):
+        sample(*what, "--out", "out", "--shard", f"{shard}/2")
+    was = tree("out")
+    for name in ("grid.png", "000000.npy"):
+        Path("out", name).unlink()
+    report = check()
+    assert [each["part"] for each in report["problems"]] == ["000000.npy", "grid.png"]
+    assert report["commands"] == [
+        f"vae-gen sample --model {TINY} --seed 3 --n 20 --format npy --shard 0/2 --grid 2x3 --out out --resume"
+    ]
+    mend(report)
+    assert tree("out") == was
+    Path("out/grid.png").unlink()
+    Path("out/manifest.0000-of-0002.json").unlink()  # the shard that makes it is to be made anyway
+    assert [each["part"] for each in check()["problems"]] == ["shards"]
+
+    sample(*what, "--out", "a.npy")
+    whole = tree(".")
+    Path("a.npy").write_bytes(b"")
+    Path("a.grid.png").unlink()
+    (command,) = check("a.npy")["commands"]
+    assert command.endswith("--grid 2x3 --out a.npy --overwrite")  # a file is made as a whole, and its sheet with it
+    assert main([*command.split()[1:], "--quiet"]) == 0
+    assert tree(".") == whole

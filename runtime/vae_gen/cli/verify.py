@@ -27,8 +27,9 @@ IMAGES_WORTH_PROCESSES = 20_000
 def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: bool) -> None:
     """Check what sample or decode has written against its manifest.
 
-    OUT is what --out was: every part must be there, of every shard, with the pixels that it was made with. The exit
-    status is 1 if anything is wrong. sample --resume makes again what is gone, and leaves what is there.
+    OUT is what --out was: every part must be there, of every shard, with the pixels that it was made with, and the
+    contact sheet if there was one. The exit status is 1 if anything is wrong. sample --resume makes again what is
+    gone, and leaves what is there.
 
     \b
     vae-gen verify out/
@@ -89,6 +90,6 @@ def _summary(out: str, report: Report) -> str:
 def _advice(report: Report, file: str, discarded: bool) -> list[str]:
     if report.damaged and not (discarded or file):
         return ["Remove the parts that are named, or let verify --discard do so, and make them again:"]
-    if report.damaged or report.missing_shards:
-        return ["Make them again:" if report.damaged else "Make the rest:"]
+    if report.damaged or report.missing_shards or report.without_sheet:
+        return ["Make them again:" if report.damaged else "Make what is missing:"]
     return ["Remove what is of no run, or of another, by hand"]
