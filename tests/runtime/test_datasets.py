@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from vae_gen.datasets import load_data_set
 from vae_gen.errors import UsageError
 from vae_gen.picture_folders import default_size
 
-from tests.runtime.data_files import everything, fill, in_order, sizes
+from tests.runtime.data_files import everything, fill, idx, in_order, pixels, sizes
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -153,3 +154,23 @@ def test_the_origin_says_how_to_load_the_data_again(folder: Path, monkeypatch: p
     assert values.pop("path") == str(folder)
     assert DataOptions.from_dict(values) == options
     assert str(folder) not in json.dumps(data.describe())
+
+
+def test_the_same_pixels_are_the_same_data_in_whatever_file(tmp_path: Path) -> None:
+    train, test = pixels(36, 6, 8), pixels(14, 6, 8, seed=1)
+    (tmp_path / "digits").mkdir()
+    for name, images in (("train", train), ("t10k", test)):
+        (tmp_path / "digits" / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
+    np.savez(tmp_path / "digits.npz", x_train=train, x_test=test)
+    files, arrays = (load_data_set(tmp_path / name) for name in ("digits", "digits.npz"))
+    assert files.sha256 != arrays.sha256  # one is of the file's content, the other of the pixels
+    assert files.differences(arrays.describe()) == arrays.differences(files.describe()) == []
+
+    np.savez(tmp_path / "changed.npz", x_train=train, x_test=test ^ 1)
+    np.savez(tmp_path / "fewer.npz", x_train=train)
+    (found,) = load_data_set(tmp_path / "changed.npz").differences(files.describe())
+    assert re.fullmatch(r"other pixels in the test images \(SHA-256 [0-9a-f]{12}, not [0-9a-f]{12}\)", found)
+    assert load_data_set(tmp_path / "fewer.npz").differences(files.describe())[2:] == [
+        "30 train images, not 33",
+        "3 test images, not 14",
+    ]

@@ -298,7 +298,7 @@ def test_what_cannot_go_on_is_refused(data: DataSet, small_data: Path, tmp_path:
         trainer.train(data, tmp_path / "run", config())
     with pytest.raises(UsageError, match="has already done 12"):
         trainer.resume(data, tmp_path / "run", steps=5)
-    other = DataSet("0" * 64, None, data.train, data.validation, data.test)
+    other = DataSet("0" * 64, None, 255 - data.train, data.validation, data.test)
     with pytest.raises(UsageError, match="was begun with other data"):
         trainer.resume(other, tmp_path / "run")
     with pytest.raises(DataError, match=r"is no training run: it has no checkpoint\.safetensors"):

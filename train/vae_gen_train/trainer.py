@@ -97,10 +97,11 @@ def resume(
 
 def _to_go_on(run: Path, saved: Checkpoint, data: DataSet, changes: dict[str, Any], world: World) -> TrainConfig:
     """The configuration of a run that is resumed with these changes. Raises UsageError if it cannot go on so."""
-    if data.describe() != saved.data:
+    differences = data.differences(saved.data)
+    if differences:
         found = f"{data.origin['path'] or 'MNIST'} gives " if data.origin else "now there are "
         raise UsageError(
-            f"{run} was begun with other data: {found}{'; '.join(data.differences(saved.data))}. "
+            f"{run} was begun with other data: {found}{'; '.join(differences)}. "
             "Give --data the images it was begun with, or begin a new run"
         )
     config = dataclasses.replace(saved.config, **changes, processes=world.size)
