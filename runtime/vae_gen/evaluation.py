@@ -24,6 +24,7 @@ from vae_gen.metrics import (
 )
 from vae_gen.model import Model
 from vae_gen.sample_quality import NEIGHBOURS, Neighbourhoods, frechet_distance, nearest_distances, overlap
+from vae_gen.splits import TEST_SHARE
 
 SAMPLES = 10_000
 STEPS = 8  # how often `progress` is called
@@ -39,6 +40,7 @@ class MeasuredOn:
     model: str
     bundle_id: str
     data: dict[str, Any]  # as DataSet.describe() has it
+    same_data: bool | None  # as the model was trained on; None where it does not say what that was
     training_images: int  # all of them, for the nearest one
     split: str  # of the held-out images: "test", or "validation" where the data set has no test images
     images: int  # all of that split: for the reconstructions, the latents and the ELBO
@@ -150,11 +152,13 @@ def evaluate(
     if compared <= NEIGHBOURS:
         raise DataError(
             f"the data has {len(data.train)} images for training and {len(held_out)} in its {split} split; "
-            f"at least {NEIGHBOURS + 1} of each are needed"
+            f"at least {NEIGHBOURS + 1} of each are needed: give {(NEIGHBOURS + 1) * TEST_SHARE} images, of which a "
+            "twelfth is for testing, or test images of their own, as x_test in an .npz file or in a folder called test"
         )
     components = fit_components(data.train)
     if not components.count:
         raise DataError("the training images are all alike; there is nothing to compare samples in")
+    differences = differences_from_training(model, data)
     progress(1)
 
     encoded = _encode(model, held_out, seed, components)
@@ -183,6 +187,7 @@ def evaluate(
             model=model.name,
             bundle_id=model.description.bundle_id,
             data=data.describe(),
+            same_data=None if differences is None else not differences,
             training_images=len(data.train),
             split=split,
             images=len(held_out),
@@ -205,6 +210,12 @@ def evaluate(
         ),
         nearest_training_image=nearest,
     )
+
+
+def differences_from_training(model: Model, data: DataSet) -> list[str] | None:
+    """In words, where `data` are not what the model was trained on; None where it does not say what that was."""
+    trained_on = model.manifest.training.get("data") if model.manifest else None
+    return data.differences(trained_on) if isinstance(trained_on, dict) else None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import vae_gen
 from vae_gen.cli import main
-from vae_gen.datasets import DataSet
+from vae_gen.datasets import DataSet, load_data_set
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.evaluation import STEPS, Evaluation, evaluate
 from vae_gen.latents import draw
@@ -48,6 +49,7 @@ def test_what_it_is_measured_on(found: Evaluation) -> None:
         "model": "tiny",
         "bundle_id": "0123456789abcdef",
         "data": tiny_data().describe(),
+        "same_data": None,  # the model says nothing of what it was trained on
         "training_images": 45,
         "split": "test",
         "images": 30,
@@ -179,7 +181,11 @@ def test_what_cannot_be_measured_is_refused() -> None:
         evaluate(model, data, seed=0, samples=5)
     with pytest.raises(UsageError, match="seed is -1"):  # before the images are looked at
         evaluate(model, dataclasses.replace(data, train=data.train.swapaxes(2, 3)), seed=-1)
-    with pytest.raises(DataError, match=r"45 images for training and 5 in its test split; at least 6 of each"):
+    few = (
+        r"45 images for training and 5 in its test split; at least 6 of each are needed: give 72 images, of which a "
+        r"twelfth is for testing, or test images of their own, as x_test in an \.npz file or in a folder called test"
+    )
+    with pytest.raises(DataError, match=few):
         evaluate(model, tiny_data(test=5), seed=0)
     with pytest.raises(DataError, match="the training images are all alike"):
         evaluate(model, dataclasses.replace(data, train=np.zeros_like(data.train)), seed=0)
@@ -209,7 +215,6 @@ def test_json_has_everything_and_a_seed_gives_it_again(digits: str, capsys: pyte
     arguments = ["evaluate", "notebook", "--data", digits, "--samples", "20", "--seed", "3", "--json"]
     assert main(arguments) == 0
     first = capsys.readouterr()
-    assert first.err == ""
     result = json.loads(first.out)
     assert result["command"] == "vae-gen evaluate notebook --data digits --samples 20 --seed 3"
     assert result.keys() == {"command", *(field.name for field in dataclasses.fields(Evaluation))}
@@ -219,12 +224,64 @@ def test_json_has_everything_and_a_seed_gives_it_again(digits: str, capsys: pyte
     assert again == (first.out, "")
 
 
+def trained_on(data: DataSet | None) -> str:
+    """A copy of a model, in the current folder, that says that it was trained on `data`."""
+    shutil.copytree(vae_gen.load("notebook").directory or "", "bundle")
+    training = {"data": data.describe()} if data else {"module": "mine:VAE"}
+    dataclasses.replace(Manifest.read(Path("bundle")), training=training).write(Path("bundle"))
+    return "bundle"
+
+
+def test_data_that_the_model_was_trained_on_need_no_word(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = trained_on(load_data_set(Path(digits)))
+    assert main(["evaluate", model, "--data", digits, "--seed", "3", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert json.loads(captured.out)["measured_on"]["same_data"] is True
+
+
+def test_other_data_are_told_apart_and_marked(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = trained_on(load_data_set(Path(digits)))
+    images = np.random.default_rng(1).integers(0, 256, (120, 28, 28), np.uint8)
+    np.savez("noise.npz", x_train=images, x_test=images[:25])
+    arguments = ["evaluate", model, "--data", "noise.npz", "--seed", "3"]
+    assert main([*arguments, "--write"]) == 0
+    captured = capsys.readouterr()
+    warning, _ = captured.err.splitlines()
+    assert re.sub("[0-9a-f]{12}", "HASH", warning) == (
+        "notebook was trained on other data than noise.npz: there are other pixels in the training and validation "
+        "images (SHA-256 HASH, not HASH); other pixels in the test images (SHA-256 HASH, not HASH). So the training "
+        "images that samples are compared with are not the model's, and it may have been trained on some of the images "
+        "that it is tested on"
+    )
+    assert captured.out.startswith("notebook on 25 test images of other data than it was trained on, seed 3; ")
+    assert Manifest.read(Path(model)).metrics["evaluate"]["measured_on"]["same_data"] is False
+    assert main([*arguments, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+    assert main(["evaluate", model, "--data", digits, "--invert", "--seed", "3", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith(
+        "notebook was trained on other data than digits: there are other pixels in the training"
+    )
+    assert json.loads(captured.out)["measured_on"]["same_data"] is False
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", trained_on(None), "--data", digits, "--seed", "3", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "notebook does not say what it was trained on: it may have been some of the images that it is tested on\n"
+    )
+    assert json.loads(captured.out)["measured_on"]["same_data"] is None
+
+
 def test_the_table_shows_the_same_figures(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "notebook", "--data", digits, "--seed", "3", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert main(["evaluate", "notebook", "--data", digits, "--seed", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "notebook on 25 test images, seed 3; pixels in [0, 1]"
+    assert lines[0] == ("notebook on 25 test images of other data than it was trained on, seed 3; pixels in [0, 1]")
     table = {line[:26].strip(): line[26:].split() for line in lines[1:] if line.startswith("  ")}
     assert table["PSNR"][0] == f"{result['reconstruction']['psnr']:.4g}"
     assert table["of latent 7"] == [f"{result['latents']['kl_per_latent'][7]:.4g}"]
@@ -242,7 +299,7 @@ def test_the_table_shows_the_same_figures(digits: str, capsys: pytest.CaptureFix
 
 
 def test_write_records_it_in_the_bundle(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(vae_gen.load("notebook").directory or "", "bundle")
+    trained_on(load_data_set(Path(digits)))
     before = Manifest.read(Path("bundle"))
     graphs = {path.name: path.read_bytes() for path in Path("bundle").glob("*.onnx")}
     assert main(["evaluate", "bundle", "--data", digits, "--seed", "3", "--write", "--json"]) == 0
@@ -274,7 +331,7 @@ def test_without_a_seed_a_fresh_one_is_shown(digits: str, capsys: pytest.Capture
     assert main(["evaluate", "--data", digits, "--json"]) == 0
     captured = capsys.readouterr()
     seed = json.loads(captured.out)["measured_on"]["seed"]
-    assert captured.err == f"seed {seed}\n"
+    assert captured.err.startswith(f"seed {seed}\n")
 
 
 @pytest.mark.parametrize(

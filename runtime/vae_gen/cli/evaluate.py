@@ -33,7 +33,8 @@ WIDTH = 24  # of the names of figures
     type=click.IntRange(6, 1_000_000),
     default=10_000,
     show_default=True,
-    help="Images of each kind that are compared; fewer where the data has fewer.",
+    help="Images of each kind that are compared; fewer where the data has fewer. Figures of other numbers do not "
+    "compare: the fewer, the larger the Frechet distances, by a bias that falls as 1/n.",
 )
 @click.option(
     "--seed", type=int, help="0 to 2**64 - 1; the same seed gives the same figures. Default: a fresh one, shown."
@@ -60,7 +61,8 @@ def evaluate(
 
     MODEL is a shipped model's name or a bundle's directory. The images are the data's test images, or its
     validation images if it has none. Sets of images are compared in the 64 leading principal components of the
-    training images; what training images score there is the floor.
+    training images; what training images score there is the floor. The data should be those that the model was
+    trained on, given as they were then: a message says if they are others.
 
     \b
     vae-gen evaluate notebook --data mnist/
@@ -71,7 +73,7 @@ def evaluate(
     # numpy's linear algebra reads it when it is imported, and knows no other way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads or usable_cpus()))
     from vae_gen.datasets import DataOptions, load_data_set
-    from vae_gen.evaluation import STEPS
+    from vae_gen.evaluation import STEPS, differences_from_training
     from vae_gen.evaluation import evaluate as measure
     from vae_gen.latents import fresh_seed
     from vae_gen.model import load_bundle
@@ -83,6 +85,9 @@ def evaluate(
     channels, *size = network.image_shape
     wanted = DataOptions((size[0], size[1]), channels, skip_bad, invert)
     loaded = load_data_set(data, wanted, notify=lambda message: options.say(message, quiet))
+    doubt = _doubt(network.name, data, differences_from_training(network, loaded))
+    if doubt:
+        options.say(doubt, quiet)
     with options.progress_bar(STEPS, quiet) as progress:
         found = measure(network, loaded, seed=chosen, samples=samples, progress=progress)
 
@@ -97,11 +102,25 @@ def evaluate(
         options.say(f"recorded in {network.directory / 'manifest.json'}", quiet)
 
 
+def _doubt(model: str, data: Path, differences: list[str] | None) -> str:
+    """What keeps the figures from being those of images that the model has not seen; nothing if all is well."""
+    if differences is None:
+        return f"{model} does not say what it was trained on: it may have been some of the images that it is tested on"
+    if not differences:
+        return ""
+    return (
+        f"{model} was trained on other data than {data}: there are {'; '.join(differences)}. "
+        "So the training images that samples are compared with are not the model's, and it may have been trained on "
+        "some of the images that it is tested on"
+    )
+
+
 def _table(found: Evaluation) -> str:
     on, errors, latents, elbo = found.measured_on, found.reconstruction, found.latents, found.elbo
     held_out = f"{on.split} images"
+    others = " of other data than it was trained on" if on.same_data is False else ""
     lines = [
-        f"{on.model} on {on.images:,} {held_out}, seed {on.seed}; pixels in [0, 1]",
+        f"{on.model} on {on.images:,} {held_out}{others}, seed {on.seed}; pixels in [0, 1]",
         "",
         "reconstructions, means per image",
         _row("sum of squared errors", errors.sse, "from the posterior mean"),
