@@ -21,7 +21,8 @@ from vae_gen_export.publish import publish
 from vae_gen_export.sources.training_run import open_run
 from vae_gen_train import posterior_variances, prior, trainer
 from vae_gen_train.checkpoint import Checkpoint
-from vae_gen_train.config import TrainConfig
+from vae_gen_train.config import ADVERSARIAL_TARGETS, TrainConfig
+from vae_gen_train.discriminator import Discriminator
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.prior import PriorFit, has_variances
@@ -122,6 +123,32 @@ def test_against_the_discriminator_noise_becomes_like_the_images(monkeypatch: py
         one, other = (points[(points[:, 0] - 0.5) * side > 0] for points in (noise, real))
         torch.testing.assert_close(one.median(0).values, other.median(0).values, rtol=0, atol=0.04)
     assert ((noise[:, 0] - 0.5).abs() < 0.2).float().mean() < 0.065  # few are between the groups
+
+
+@pytest.mark.parametrize("target", ADVERSARIAL_TARGETS)
+def test_the_discriminator_compares_decoded_noise_with_the_target(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    vae, images = vae_with_known_latents(), images_in_two_groups()[:40]
+    nn.init.constant_(vae.encoder.log_var.bias, -60)  # a draw from a posterior is its mean
+    image = torch.from_numpy(images / np.float32(255))
+    with torch.no_grad():
+        allowed = {"images": image, "reconstructions": vae.decoder(vae.encoder(image)[0])}[target].flatten(1)
+    shown: list[torch.Tensor] = []
+    loss = Discriminator.loss
+
+    def look(
+        self: Discriminator, real: torch.Tensor, generated: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        shown.append(real.detach().flatten(1))
+        return loss(self, real, generated, step)
+
+    monkeypatch.setattr(Discriminator, "loss", look)
+    settings = config(latent_dim=2, batch_size=64, adversarial_share=1.0, adversarial_target=target)
+    PriorFit(vae, images, settings, CPU).take_step(1)
+    (real,) = shown
+    assert len(real) == 32
+    apart, row = (real[:, None] - allowed).abs().amax(2).min(1)
+    assert apart.max() < 1e-6
+    assert len(row.unique()) > 10
 
 
 def test_the_composite_reconstructs_as_the_vae_does_and_knows_its_variances() -> None:
@@ -278,6 +305,8 @@ def test_what_cannot_be_is_refused(data: DataSet, tmp_path: Path) -> None:
         config(prior_steps=-1)
     with pytest.raises(UsageError, match=r"adversarial-share is 1\.5; it must be from 0 to 1"):
         config(adversarial_share=1.5)
+    with pytest.raises(UsageError, match="adversarial-target is photos; it must be one of images, reconstructions"):
+        config(adversarial_target="photos")
     with pytest.raises(UsageError, match="latent-dim is 1; a prior is fitted to 2 latents or more"):
         config(latent_dim=1)
     trainer.train(data, tmp_path / "run", config())

@@ -14,7 +14,15 @@ import click
 from vae_gen.cli import options
 from vae_gen.errors import MissingExtraError, UsageError
 
-from vae_gen_train.config import OBJECTIVES, PRECISIONS, SCHEDULES, TrainConfig, preset_names, suitable_preset
+from vae_gen_train.config import (
+    ADVERSARIAL_TARGETS,
+    OBJECTIVES,
+    PRECISIONS,
+    SCHEDULES,
+    TrainConfig,
+    preset_names,
+    suitable_preset,
+)
 
 if TYPE_CHECKING:
     from vae_gen.datasets import DataSet
@@ -75,6 +83,11 @@ CHANGEABLE = ("steps", "device", "threads")
     "--adversarial-share",
     type=float,
     help="Share of the prior's steps, 0 to 1, that train flow and decoder against a discriminator.",
+)
+@click.option(
+    "--adversarial-target",
+    type=click.Choice(ADVERSARIAL_TARGETS),
+    help="What samples shall look like to it: the images, where their reconstructions are sharp, or else those.",
 )
 @click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps, ...; auto takes a CUDA GPU where there is one.")

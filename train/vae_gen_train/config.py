@@ -17,8 +17,14 @@ FILE_NAME = "config.json"  # in a run's directory
 OBJECTIVES = ("sse", "bce", "gaussian")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("fp32", "bf16")
+ADVERSARIAL_TARGETS = ("images", "reconstructions")
 DENSE_VALUES = 40 * 40  # in larger images dense layers find too little that repeats
-CHOICES = {"objective": OBJECTIVES, "lr_schedule": SCHEDULES, "precision": PRECISIONS}
+CHOICES = {
+    "objective": OBJECTIVES,
+    "lr_schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "adversarial_target": ADVERSARIAL_TARGETS,
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class TrainConfig:
     flow_couplings: int = 8
     flow_width: int = 96  # of the hidden layers in each coupling
     adversarial_share: float = 0.55  # of prior_steps, in which flow and decoder learn against a discriminator
+    adversarial_target: str = "images"  # one of ADVERSARIAL_TARGETS: what decoded noise is to be taken for
 
     def __post_init__(self) -> None:
         positive = ("latent_dim", "batch_size", "steps", "evaluate_every", "checkpoint_every", "picture_every")

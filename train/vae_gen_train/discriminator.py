@@ -1,4 +1,4 @@
-"""The discriminator: tells training images from decoded noise, and so shows where samples are no pictures."""
+"""The discriminator: tells decoded noise from what it should look like, and so shows where samples are no pictures."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vae_gen.images import ImageShape
 
 FILTERS, MOST_FILTERS, HIDDEN = 16, 128, 128
 SMALLEST = 7  # pixels: convolutions halve an image until its shorter side has no more
-PENALTY, PENALTY_EVERY = 0.1, 8  # of the gradient at training images; steps between
+PENALTY, PENALTY_EVERY = 0.1, 8  # of the gradient at real images; steps between
 
 
 class Discriminator(nn.Sequential):
-    """image [batch, C, H, W] -> logit [batch, 1], above 0 for what it takes for a training image."""
+    """image [batch, C, H, W] -> logit [batch, 1], above 0 for what it takes for real."""
 
     def __init__(self, image_shape: ImageShape) -> None:
         channels, height, width = image_shape

@@ -8,6 +8,9 @@ noise may land and still to reconstruct (Larsen et al. 2016, "Autoencoding beyon
 metric", add such a discriminator to a VAE), the flow to land where it can, with some likelihood, so that no mode is
 lost (Grover et al. 2018, "Flow-GAN", section 4.2). The encoder does not change: the flow goes before the decoder, its
 inverse behind the encoder.
+
+Where reconstructions are much softer than images, the discriminator would tell all that is decoded by that alone. There
+it compares decoded noise with decoded draws from the posteriors.
 """
 
 from __future__ import annotations
@@ -98,7 +101,7 @@ class Reading:
     """What one step measured: the flow's and the discriminator's losses in nats."""
 
     nll: float
-    discriminator: float | None  # 2 log 2 = 1.386 where it cannot tell decoded noise from images
+    discriminator: float | None  # 2 log 2 = 1.386 where it cannot tell decoded noise
 
 
 class PriorFit(nn.Module):
@@ -159,14 +162,15 @@ class PriorFit(nn.Module):
         rows = torch.randint(len(self._mean), (self._count,), device=self.device)
         image, z = to_float(self._images[rows.cpu().numpy()], self.device), self._latents(rows)
         flow, decoder = self.prior.flow, self.prior.decoder
-        generated = decoder(flow(torch.randn_like(z))[0])
+        generated, reconstructed = decoder(flow(torch.randn_like(z))[0]), decoder(z)
 
-        loss, told = self.discriminator.requires_grad_(True).loss(image, generated, step)
+        real = {"images": image, "reconstructions": reconstructed}[self.config.adversarial_target]
+        loss, told = self.discriminator.requires_grad_(True).loss(real, generated, step)
         self._descend("discriminator", loss)
 
         nll = -flow.log_prob(z).mean()
         objective = OBJECTIVES[self.config.objective]
-        reconstruction = objective.nats(objective.error(decoder(z), image).mean(), image[0].numel())
+        reconstruction = objective.nats(objective.error(reconstructed, image).mean(), image[0].numel())
         fooled = self.discriminator.requires_grad_(False).fooled(generated)
         of_noise = ADVERSARIAL_WEIGHT * (fooled + nll / z.shape[1])
         self._descend("adversarial", reconstruction / image[0].numel() + of_noise)
