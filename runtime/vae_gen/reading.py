@@ -14,7 +14,7 @@ LAYOUTS = {  # the axes of an output
 }
 UNIT, SIGNED, BYTES = (0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)
 
-LARGEST = 1e30  # within float32, with room for a difference
+MAX_VALUE = 1e30  # within float32, with room for a difference
 
 Range = tuple[float, float]  # the values of black and white, or of none and all of a colour
 
@@ -53,8 +53,8 @@ def flaw_of(layout: str, value_range: Range) -> str:
     """What is wrong with these; nothing if they can be."""
     if not isinstance(layout, str) or layout not in LAYOUTS:
         return f"layout is {layout!r}; it must be {', '.join(LAYOUTS)}"
-    if len(value_range) != 2 or not -LARGEST <= value_range[0] < value_range[1] <= LARGEST:
-        return f"value_range is {tuple(value_range)}; it must be two numbers up to {LARGEST:g}, the lower one first"
+    if len(value_range) != 2 or not -MAX_VALUE <= value_range[0] < value_range[1] <= MAX_VALUE:
+        return f"value_range is {tuple(value_range)}; it must be two numbers up to {MAX_VALUE:g}, the lower one first"
     return ""
 
 
