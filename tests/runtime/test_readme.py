@@ -91,6 +91,17 @@ def test_the_package_s_own_example_is_the_readme_s_and_its_shapes_are_right() ->
         assert f"{names[name].dtype} {list(names[name].shape)}" in code
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", FENCED.sub("", page.read_text())):
+        file, _, section = target.partition("#")
+        there = page.parent / file if file else page
+        assert there.exists(), target
+        titles = re.findall(r"^#+ (.+)$", FENCED.sub("", there.read_text()), re.MULTILINE) if section else []
+        sections = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+        assert not section or section in sections, target
+
+
 def test_every_public_member_is_documented() -> None:
     page = (ROOT / "docs/python.md").read_text()
     model = vae_gen.load("mnist")
