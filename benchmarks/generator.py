@@ -89,7 +89,7 @@ def plain_way(images: int, threads: int) -> Callable[[Path], None]:
     model, config = open_model(DEFAULT), TrainConfig.from_preset("mlp")
     vae = build(config.network, model.image_shape, config.latent_dim)
     decoder = Prior(config, vae).around(vae).decoder.eval()
-    shown = torch.from_numpy(model.sample(images))  # what is saved; the untrained decoder's are but noise
+    shown = torch.from_numpy(model.sample(images, seed=0))  # what is saved; the untrained decoder's are but noise
 
     def loop(folder: Path) -> None:
         with torch.inference_mode():

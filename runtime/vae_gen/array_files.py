@@ -6,7 +6,7 @@ An .npy file of the right kind is mapped and never copied. All other arrays are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_gen.cache import Slot
-from vae_gen.data_options import DataOptions
+from vae_gen.data_options import DataOptions, Notify
 from vae_gen.errors import DataError
 from vae_gen.idx import GZIP_MAGIC, read_idx
 from vae_gen.images import ByteImages, ImageShape, flaw_of_range, to_pillow, to_uint8
@@ -34,7 +34,6 @@ CONVERTED_AT_ONCE = 1 << 24  # bytes
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]  # by split
-Notify = Callable[[str], None]
 
 
 def load_array_file(path: Path, options: DataOptions, notify: Notify) -> DataSet:

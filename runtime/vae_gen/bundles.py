@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vae_gen.errors import BundleError, did_you_mean
+from vae_gen.errors import BundleError, UsageError, did_you_mean
 from vae_gen.manifest import MANIFEST
 
 DEFAULT = "mnist"
@@ -24,8 +24,11 @@ def shipped() -> dict[str, Path]:
 def find(model: str | Path) -> Path:
     """A shipped bundle's directory by its name, or the bundle's directory or decoder file at that path.
 
-    Raises BundleError, naming what ships and what was probably meant, if there is neither.
+    Raises BundleError, naming what ships and what was probably meant, if there is neither, UsageError if it is neither
+    text nor a path.
     """
+    if not isinstance(model, str | Path):
+        raise UsageError(f"model is {model!r}; it must be the name of a shipped model or a path")
     if str(model) in shipped():
         return shipped()[str(model)]
     path = Path(model)

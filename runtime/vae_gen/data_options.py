@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vae_gen.errors import UsageError
 from vae_gen.manifest import COLOR_MODES
 
-LARGEST = 4096  # pixels a side
+MAX_IMAGE_SIDE = 4096  # pixels
+
+Notify = Callable[[str], None]  # told what was chosen, what was left out, and what takes long
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,9 @@ class DataOptions:
     invert: bool = False  # swap black and white, but not alpha
 
     def __post_init__(self) -> None:
-        if self.image_size is not None and not all(1 <= side <= LARGEST for side in self.image_size):
+        if self.image_size is not None and not all(1 <= side <= MAX_IMAGE_SIDE for side in self.image_size):
             height, width = self.image_size
-            raise UsageError(f"image-size is {height}x{width}; both sides must be from 1 to {LARGEST}")
+            raise UsageError(f"image-size is {height}x{width}; both sides must be from 1 to {MAX_IMAGE_SIDE}")
         if self.channels is not None and self.channels not in COLOR_MODES:
             raise UsageError(f"channels is {self.channels}; it must be 1 (grey), 3 (colour) or 4 (colour and alpha)")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 from vae_gen.array_files import fit_arrays, load_array_file
-from vae_gen.data_options import AS_FOUND, DataOptions
+from vae_gen.data_options import AS_FOUND, DataOptions, Notify
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, read_idx_bytes
 from vae_gen.picture_folders import load_folder
@@ -20,9 +19,7 @@ TRAIN_IMAGES = "train-images-idx3-ubyte"
 TEST_IMAGES = "t10k-images-idx3-ubyte"
 
 
-def load_data_set(
-    path: Path, options: DataOptions = AS_FOUND, notify: Callable[[str], None] = lambda message: None
-) -> DataSet:
+def load_data_set(path: Path, options: DataOptions = AS_FOUND, notify: Notify = lambda message: None) -> DataSet:
     """The images at `path`: a folder of pictures, an .npy, .npz or IDX file, or a directory named as MNIST's files.
 
     `notify` is told what was chosen where the options leave it open, and what was left out.
@@ -44,7 +41,7 @@ def load_data_set(
     return dataclasses.replace(data, origin={"path": str(path.absolute()), **options.as_dict()})
 
 
-def _fit_idx_directory(directory: Path, options: DataOptions, notify: Callable[[str], None]) -> DataSet:
+def _fit_idx_directory(directory: Path, options: DataOptions, notify: Notify) -> DataSet:
     data = load_idx_directory(directory)
     shape = (options.channels or data.image_shape[0], *(options.image_size or data.image_shape[1:]))
     if shape == data.image_shape and not options.invert:

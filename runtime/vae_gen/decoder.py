@@ -32,7 +32,7 @@ class Decoder:
         Raises BundleError if it is no decoder, or makes no images as it is read, UsageError if `reading` is not what
         a bundle's decoder says of itself.
         """
-        graph = Graph(path, threads, output=reading.output)
+        graph = Graph(path, threads, output_name=reading.output_name)
         if len(graph.output_shapes) != 1:
             raise BundleError(
                 f"{path} has several outputs; say which is the image with --output-name: {graph.signature}"

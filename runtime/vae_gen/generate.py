@@ -21,7 +21,7 @@ from vae_gen.images import ByteImages, ImageShape
 from vae_gen.indices import Indices
 from vae_gen.latents import Latents, draw
 from vae_gen.manifest import DECODER
-from vae_gen.model import Model
+from vae_gen.model import Model, load
 from vae_gen.parts import Part
 from vae_gen.png import PngEncoder
 from vae_gen.reading import AS_STATED, Reading
@@ -88,14 +88,14 @@ def open_model(model: str, reading: Reading = AS_STATED) -> Model:
     path = find(model)
     try:
         status = (path / DECODER if path.is_dir() else path).stat()
-    except OSError:  # Model says what is missing
-        return Model(path, 1, reading)
+    except OSError:  # load says what is missing
+        return load(path, 1, **vars(reading))
     return _opened(path, reading, (status.st_ino, status.st_size, status.st_mtime_ns))
 
 
 @lru_cache(maxsize=1)
 def _opened(path: Path, reading: Reading, _state: tuple[int, ...]) -> Model:
-    return Model(path, 1, reading)
+    return load(path, 1, **vars(reading))
 
 
 def plan(model: str, seed: int | None, indices: Indices, *, reading: Reading = AS_STATED, **options: Any) -> Run:

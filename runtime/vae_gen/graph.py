@@ -43,7 +43,9 @@ class Graph:
     threads may use it at once.
     """
 
-    def __init__(self, path: Path, threads: int, rows_per_run: int | None = None, output: str | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int, rows_per_run: int | None = None, output_name: str | None = None
+    ) -> None:
         """Open the file `path`, for all its outputs or the one that is named.
 
         Raises BundleError if it is no ONNX graph that can be run, or not of this form, UsageError if it has no such
@@ -68,9 +70,9 @@ class Graph:
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.signature = f"its inputs are {_signature(inputs)}, its outputs {_signature(outputs)}"
-        chosen = [node for node in outputs if output in (None, node.name)]
+        chosen = [node for node in outputs if output_name in (None, node.name)]
         if not chosen:
-            raise UsageError(f"{path} has no output {output!r}; {self.signature}")
+            raise UsageError(f"{path} has no output {output_name!r}; {self.signature}")
         if len(inputs) != 1 or not _is_input(inputs[0]) or not all(node.type in NUMBERS for node in chosen):
             raise BundleError(
                 f"{path} cannot be used: it must have one input of floats [batch, ...], with all sizes but `batch` "

@@ -16,7 +16,7 @@ from vae_gen.files import make_folder, whole_file
 from vae_gen.latents import Latents
 
 WRITTEN = (".npy", ".npz", ".csv")
-LARGEST = float(np.finfo(np.float32).max)
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def read_latents(source: str, stdin: TextIO, latent_dim: int) -> npt.NDArray[np.float64]:
@@ -105,7 +105,7 @@ def _parse_numbers(cells: Sequence[str], latent_dim: int) -> list[float]:
         except ValueError:
             what = repr(cell) if cell.strip() else "empty"
             raise ValueError(f"number {place} of {len(cells)} is {what}") from None
-        if not abs(numbers[-1]) <= LARGEST:
+        if not abs(numbers[-1]) <= MAX_FLOAT32:
             raise ValueError(f"number {place} of {len(cells)} is {cell.strip()}, which is not finite in float32")
     if len(numbers) != latent_dim:
         raise ValueError(f"there {'is' if len(numbers) == 1 else 'are'} {len(numbers)}")

@@ -15,7 +15,7 @@ from vae_gen.errors import DataError, OutputError
 from vae_gen.generate import picture_name
 from vae_gen.parts import STATE, Part
 from vae_gen.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
-from vae_gen.runs import MANIFEST, PARTS, Record, Run, write_json
+from vae_gen.runs import PARTS, RUN_MANIFEST, Record, Run, write_json
 from vae_gen.stores import Store
 
 SHARD_MANIFEST = re.compile(r"manifest\.\d+-of-\d+\.json")
@@ -31,7 +31,7 @@ def in_the_way(store: Store, files: Collection[str] = ()) -> list[str]:
 
 
 def manifests_in(there: Iterable[str]) -> list[str]:
-    return [name for name in there if name == MANIFEST or SHARD_MANIFEST.fullmatch(name)]
+    return [name for name in there if name == RUN_MANIFEST or SHARD_MANIFEST.fullmatch(name)]
 
 
 def claims_in(store: Store) -> list[str]:
@@ -182,7 +182,7 @@ class Ledger:
 
 def seed_of(store: Store, file: str) -> int | None:
     """The seed of the run whose file of this name, or whose parts, a store holds; None if it holds no run."""
-    names = [name for name in store.names() if name == (f"{file}.{MANIFEST}" if file else MANIFEST)]
+    names = [name for name in store.names() if name == (f"{file}.{RUN_MANIFEST}" if file else RUN_MANIFEST)]
     names += [] if file else claims_in(store)
     if not names:
         return None

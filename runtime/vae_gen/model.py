@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+import secrets
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +14,13 @@ import numpy.typing as npt
 from vae_gen.bundles import find
 from vae_gen.cpus import usable_cpus
 from vae_gen.decoder import Decoder, files_of
-from vae_gen.defaults import MAX_TEMPERATURE
+from vae_gen.defaults import MAX_TEMPERATURE, MAX_THREADS
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.graph import Graph
 from vae_gen.images import ByteImages, FloatImages, flaw_of_range
 from vae_gen.latents import Latents, draw
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
-from vae_gen.reading import AS_STATED, Range, Reading
+from vae_gen.reading import Range, Reading
 
 
 def load(
@@ -26,18 +29,27 @@ def load(
     *,
     layout: str | None = None,
     value_range: tuple[float, float] | None = None,
-    output: str | None = None,
+    output_name: str | None = None,
 ) -> Model:
     """The model of that name, in that directory, or in that decoder file.
 
-    `threads` is how many processors one call may use; by default all that this process may. The others say how
-    somebody else's decoder is read, where it does not say so itself: `layout` is "NCHW", "NHWC" or "NHW" (grey),
-    `value_range` the values of black and white, such as (-1, 1), `output` the name of the output that is the image.
+    `threads` is how many processors one call may use, 1 to 1,024; by default all that this process may. The others
+    say how somebody else's decoder is read, where it does not say so itself: `layout` is "NCHW", "NHWC" or "NHW"
+    (grey), `value_range` the values of black and white, such as (-1, 1), `output_name` which output is the image.
     Raises BundleError if there is no such model or its files are damaged, UsageError if a value is not allowed.
     """
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads is {threads}; it must be at least 1")
-    return Model(find(model), threads or usable_cpus(), Reading(layout, _pair(value_range), output))
+    reading = Reading(layout, _pair(value_range), output_name)
+    return Model(find(model), usable_cpus() if threads is None else _number(threads), reading)
+
+
+def _number(threads: int) -> int:
+    try:
+        number = operator.index(threads)  # numpy's integers are numbers too
+    except TypeError:
+        number = 0
+    if not 1 <= number <= MAX_THREADS:
+        raise UsageError(f"threads is {threads!r}; it must be a whole number from 1 to {MAX_THREADS:,}")
+    return number
 
 
 def _pair(value_range: tuple[float, float] | None) -> Range | None:
@@ -62,13 +74,15 @@ def _is_alone(name: str) -> str:
 
 
 class Model:
-    """An encoder and a decoder, or a decoder alone, checked and ready to run.
+    """An encoder and a decoder, or a decoder alone, checked and ready to run: what `load` returns.
 
-    What it makes of one row does not depend on which others are given with it, to the last bit.
+    What it makes of one row does not depend on which others are given with it, to the last bit. `threads` is how many
+    processors one call may use; `description` what the decoder says of itself. Of a bundle, `directory` is where it
+    lies and `manifest` what its manifest.json says; both are None of a decoder alone.
     """
 
-    def __init__(self, path: Path, threads: int, reading: Reading = AS_STATED) -> None:
-        """Open the bundle in the directory `path` or the decoder file `path`. Raises BundleError or UsageError."""
+    def __init__(self, path: Path, threads: int, reading: Reading) -> None:
+        """For `load`, which checks these values. Raises BundleError or UsageError."""
         self.threads = threads
         self.directory = path if path.is_dir() else None
         self.manifest = Manifest.read(path) if path.is_dir() else None
@@ -76,6 +90,9 @@ class Model:
         self.description = self._decoder.description
         if self.manifest is not None and self.manifest.description != self.description:
             raise BundleError(f"{path / DECODER} and {path / MANIFEST} do not describe the same model")
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, latent_dim={self.latent_dim}, image_shape={self.image_shape})"
 
     @property
     def rows_per_run(self) -> int:
@@ -99,10 +116,12 @@ class Model:
 
     @property
     def name(self) -> str:
+        """A bundle's own, or that of the decoder's file."""
         return self.description.name
 
     @property
     def latent_dim(self) -> int:
+        """How many latents an image has."""
         return self.description.latent_dim
 
     @property
@@ -137,14 +156,16 @@ class Model:
         mean, log_var = self._encoder.run(rows)
         return mean, log_var
 
-    def sample(self, count: int, seed: int = 0, start: int = 0, temperature: float = 1.0) -> FloatImages:
+    def sample(self, count: int, seed: int | None = None, start: int = 0, temperature: float = 1.0) -> FloatImages:
         """Images start ... start + count - 1 of `seed`: float32 [count, C, H, W] in [0, 1].
 
-        Image i of a seed is the same whatever else is made with it. `temperature` scales the latents.
+        Image i of a seed is the same whatever else is made with it. Without `seed` each call draws a fresh one, which
+        nobody is told: to make images again, give it, 0 to 2^64 - 1. `temperature`, 0 to 100, scales the latents.
         Raises UsageError if a value is out of range.
         """
-        if not 0 <= temperature <= MAX_TEMPERATURE:
-            raise UsageError(f"temperature is {temperature}; it must be between 0 and {MAX_TEMPERATURE}")
+        if not (isinstance(temperature, Real) and 0 <= temperature <= MAX_TEMPERATURE):
+            raise UsageError(f"temperature is {temperature!r}; it must be a number between 0 and {MAX_TEMPERATURE}")
+        seed = secrets.randbits(64) if seed is None else seed  # more than `fresh_seed`'s bits: nobody types it again
         return self.decode(draw(seed, start, count, self.latent_dim) * np.float32(temperature))
 
     def check_latents(self, z: npt.ArrayLike) -> Latents:

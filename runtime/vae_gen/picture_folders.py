@@ -28,7 +28,7 @@ from PIL import Image, UnidentifiedImageError
 from vae_gen.cache import Slot
 from vae_gen.companions import is_companion
 from vae_gen.cpus import usable_cpus
-from vae_gen.data_options import DataOptions
+from vae_gen.data_options import DataOptions, Notify
 from vae_gen.errors import DataError
 from vae_gen.images import ByteImages, ImageShape
 from vae_gen.pictures import fit_picture, is_grey, picture_suffixes, shown_size
@@ -42,7 +42,7 @@ SPLIT_FOLDERS = {
     "train": "train",
 }
 ORDER = ("test", "validation", "train")  # of the splits in the cache
-LARGEST_DEFAULT = 128  # pixels a side, of an image size that nobody asked for
+MAX_DEFAULT_SIDE = 128  # pixels, of an image size that nobody asked for
 DEFAULT_SIDE = 64  # where the pictures differ in size
 AT_ONCE = 64  # pictures that are decoded before the next are begun
 WAITING_BYTES = 1 << 26  # that their pixels may have together
@@ -51,7 +51,6 @@ SECONDS_BETWEEN_MESSAGES = 10
 
 KINDS = {1: "grey", 3: "colour", 4: "colour and alpha"}
 
-Notify = Callable[[str], None]
 Result = TypeVar("Result")
 
 
@@ -281,7 +280,7 @@ def default_size(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], str
     if not sizes:
         return (DEFAULT_SIDE, DEFAULT_SIDE), ""
     (size, count), *_ = Counter(sorted(sizes)).most_common(1)
-    if 2 * count > len(sizes) and max(size) <= LARGEST_DEFAULT:
+    if 2 * count > len(sizes) and max(size) <= MAX_DEFAULT_SIDE:
         return size, "" if count == len(sizes) else f"{count} of {len(sizes)} pictures have one size"
     shorter = sorted(min(each) for each in sizes)[len(sizes) // 2]
     side = min(DEFAULT_SIDE, shorter)

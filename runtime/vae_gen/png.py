@@ -13,7 +13,7 @@ from vae_gen.errors import DataError, UsageError
 from vae_gen.images import ByteImages, ImageShape
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels: grey, grey + alpha, RGB, RGBA
+COLOR_TYPES = {1: 0, 3: 2, 4: 6}  # by channels: grey, RGB, RGBA
 PAETH = 4  # a filter's number; that of None is 0
 SMALL_IMAGE = 1024  # bytes
 MAX_SIDE = 2**31 - 1
@@ -33,12 +33,12 @@ END = _chunk(b"IEND", b"")
 
 
 def encode_png(image: ByteImages) -> bytes:
-    """One image uint8 [C, H, W], C = 1 ... 4, as the content of a PNG file. Raises as PngEncoder does."""
+    """One image uint8 [C, H, W], C = 1, 3 or 4, as the content of a PNG file. Raises as PngEncoder does."""
     return PngEncoder(image.shape).encode(image[None])[0]
 
 
 class PngEncoder:
-    """PNG files of images of one shape: 8 bits a channel; grey, grey + alpha, RGB or RGBA.
+    """PNG files of images of one shape: 8 bits a channel; grey, RGB or RGBA.
 
     A file depends on its image, its index and the encoder, not on the batch it came in.
 
@@ -51,10 +51,10 @@ class PngEncoder:
     def __init__(self, image_shape: ImageShape, texts: Mapping[str, str] | None = None) -> None:
         """`image_shape` is [C, H, W]; `texts` are keywords and texts (tEXt chunks) that every file carries.
 
-        Raises UsageError if PNG has no such images or cannot hold such a text.
+        Raises UsageError if the images are none of these or PNG cannot hold such a text.
         """
         if len(image_shape) != 3 or image_shape[0] not in COLOR_TYPES:
-            raise UsageError(f"images of the shape {image_shape} cannot be PNG files; [C, H, W] with C = 1 ... 4 can")
+            raise UsageError(f"images of shape {image_shape} become no PNG files; [C, H, W] with C = 1, 3 or 4 do")
         channels, height, width = self.image_shape = image_shape
         if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
             raise UsageError(f"PNG has no images of {width} by {height} pixels; a side has 1 to {MAX_SIDE}")

@@ -14,7 +14,7 @@ LAYOUTS = {  # the axes of an output
 }
 UNIT, SIGNED, BYTES = (0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)
 
-LARGEST = 1e30  # within float32, with room for a difference
+MAX_VALUE = 1e30  # within float32, with room for a difference
 
 Range = tuple[float, float]  # the values of black and white, or of none and all of a colour
 
@@ -28,7 +28,7 @@ class Reading:
 
     layout: str | None = None  # a key of LAYOUTS
     value_range: Range | None = None
-    output: str | None = None  # its name
+    output_name: str | None = None
 
     def __post_init__(self) -> None:
         layout = "NCHW" if self.layout is None else self.layout
@@ -41,20 +41,20 @@ class Reading:
         """The words that say it on the command line."""
         words = [f"--layout={self.layout}"] if self.layout is not None else []
         words += [f"--value-range={range_text(self.value_range)}"] if self.value_range is not None else []
-        return words + ([f"--output-name={self.output}"] if self.output is not None else [])
+        return words + ([f"--output-name={self.output_name}"] if self.output_name is not None else [])
 
     @property
     def as_json(self) -> dict[str, Any]:
         values = list(self.value_range) if self.value_range is not None else None
-        return {"output": self.output, "layout": self.layout, "value_range": values}
+        return {"output_name": self.output_name, "layout": self.layout, "value_range": values}
 
 
 def flaw_of(layout: str, value_range: Range) -> str:
     """What is wrong with these; nothing if they can be."""
-    if layout not in LAYOUTS:
+    if not isinstance(layout, str) or layout not in LAYOUTS:
         return f"layout is {layout!r}; it must be {', '.join(LAYOUTS)}"
-    if len(value_range) != 2 or not -LARGEST <= value_range[0] < value_range[1] <= LARGEST:
-        return f"value_range is {tuple(value_range)}; it must be two numbers up to {LARGEST:g}, the lower one first"
+    if len(value_range) != 2 or not -MAX_VALUE <= value_range[0] < value_range[1] <= MAX_VALUE:
+        return f"value_range is {tuple(value_range)}; it must be two numbers up to {MAX_VALUE:g}, the lower one first"
     return ""
 
 

@@ -22,7 +22,7 @@ from vae_gen.stores import Store
 from vae_gen.version import __version__
 
 SCHEMA = 1
-MANIFEST = "manifest.json"
+RUN_MANIFEST = "manifest.json"
 MAX_PARTS = 100_000  # of which a process keeps records
 MAX_GRID = 100_000_000  # pixels of a contact sheet
 PARTS = "parts"  # what a manifest has when all of them are complete
@@ -130,8 +130,8 @@ class Run:
     def manifest_name(self) -> str:
         """The file that says what the run or its shard has made."""
         if self.file:
-            return f"{self.file}.{MANIFEST}"
-        return f"manifest.{self._shard_name}.json" if self.shards > 1 else MANIFEST
+            return f"{self.file}.{RUN_MANIFEST}"
+        return f"manifest.{self._shard_name}.json" if self.shards > 1 else RUN_MANIFEST
 
     @property
     def _shard_name(self) -> str:

@@ -23,7 +23,7 @@ from vae_gen.indices import Indices
 from vae_gen.ledger import manifests_in, remove_parts
 from vae_gen.parts import FOLDER_DIGITS, IMAGES_PER_FOLDER, PART_DIGITS, STATE, Part, folder_name
 from vae_gen.run_manifest import OWN_TO_A_SHARD, RunManifest, read_manifest
-from vae_gen.runs import MANIFEST, Record
+from vae_gen.runs import RUN_MANIFEST, Record
 from vae_gen.stores import Store, open_store
 
 SHOWN = 3  # names in one message
@@ -77,11 +77,11 @@ def read_manifests(store: Store, file: str = "") -> list[RunManifest]:
     Raises DataError if there is none or one is damaged.
     """
     there = store.names()
-    names = [name for name in there if name == f"{file}.{MANIFEST}"] if file else manifests_in(there)
+    names = [name for name in there if name == f"{file}.{RUN_MANIFEST}"] if file else manifests_in(there)
     if not names and not file and store.names(STATE):
         raise DataError(f"{store.path('')} holds an unfinished run; vae-gen sample --resume makes the rest")
     if not names:
-        what = f"{file}.{MANIFEST}" if file else MANIFEST
+        what = f"{file}.{RUN_MANIFEST}" if file else RUN_MANIFEST
         raise DataError(f"there is no {store.path(what)}; vae-gen sample writes one when all images are made")
     return [read_manifest(store, name, file) for name in names]
 

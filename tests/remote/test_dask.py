@@ -22,7 +22,7 @@ from vae_gen.errors import BundleError
 from vae_gen.generate import make_part
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
-from vae_gen.model import Model
+from vae_gen.model import load
 from vae_gen.runs import Run
 
 from tests.conftest import MODELS
@@ -153,7 +153,7 @@ def test_a_full_disk_of_the_workers_is_named(
 
 def test_a_model_that_the_workers_do_not_have_is_named(local_cluster: distributed.LocalCluster) -> None:
     shutil.copytree(MODELS / "tiny", "mine")
-    model = Model(Path("mine"), threads=1)
+    model = load("mine", threads=1)
     identity = (model.name, model.decoder_sha256, model.image_shape, model.reading)
     run = Run("mine", *identity, seed=3, indices=Indices.of(0, 30), part_size=10)
     shutil.move("mine", "away")

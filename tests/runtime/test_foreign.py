@@ -52,7 +52,7 @@ READ: dict[str, tuple[dict[str, Any], Reading, tuple[int, int, int], int]] = {
     "open-sizes": ({}, Reading("NCHW", (0, 1), "image"), SEEN, 128),
     "weights-as-inputs": ({}, Reading("NCHW", (0, 1), "image"), SEEN, 128),
     "weights-beside": ({}, Reading("NCHW", (0, 1), "image"), SEEN, 128),
-    "several-outputs": ({"output": "image"}, Reading("NCHW", (0, 1), "image"), SEEN, 128),
+    "several-outputs": ({"output_name": "image"}, Reading("NCHW", (0, 1), "image"), SEEN, 128),
 }
 
 
@@ -172,7 +172,7 @@ def test_a_run_remembers_how_it_was_read(capsys: Capture) -> None:
     what = ["sample", "--model", SIGNED, "--seed", "3", "--n", "10", "--out", "out", "--grid", "1x2", "-q"]
     assert main([*what, "--value-range", "-1,1", "--layout", "NCHW"]) == 0
     manifest = json.loads(Path("out/manifest.json").read_text())
-    assert manifest["decoder_output"] == {"output": "image", "layout": "NCHW", "value_range": [-1, 1]}
+    assert manifest["decoder_output"] == {"output_name": "image", "layout": "NCHW", "value_range": [-1, 1]}
     with Image.open("out/grid.png") as sheet:
         first = np.asarray(sheet)[2:4, 2:12].transpose(2, 0, 1)
     np.testing.assert_array_equal(first, reference.round_half_up(expected(draw(3, 0, 1, 3)))[0])
@@ -233,7 +233,7 @@ def test_every_command_that_decodes_takes_the_options(capsys: Capture) -> None:
     assert main(["bench", SIGNED, "--value-range", "-1,1", "--seconds", "0"]) == 0
     assert main(["info", SIGNED, "--value-range", "-1,1", "--json"]) == 0
     about = json.loads(capsys.readouterr().out.partition("{")[2].join(["{", ""]))
-    assert (about["layout"], about["value_range"], about["output"]) == ("NCHW", [-1, 1], "image")
+    assert (about["layout"], about["value_range"], about["output_name"]) == ("NCHW", [-1, 1], "image")
     low, high = about["values_found"]
     assert -1 <= low < -0.9 < 0.9 < high <= 1
     for command in ("sample", "bench", "info", "traverse"):
@@ -251,11 +251,11 @@ def test_of_several_outputs_one_is_chosen(capsys: Capture) -> None:
     manifest = json.loads(Path("a.npy.manifest.json").read_text())
     assert "--output-name=image" in manifest["command"]
     with pytest.raises(UsageError, match=r"no output 'picture'; its inputs are .*; logits tensor\(float\)"):
-        load(model, output="picture")
+        load(model, output_name="picture")
     with pytest.raises(BundleError, match=r"is no decoder: its output must be images, NCHW \[batch, channels.* NHW \["):
-        load(model, output="logits")
+        load(model, output_name="logits")
     with pytest.raises(BundleError, match=r"its output must be images, NHW \[batch, height, width\]; its inputs"):
-        load(model, output="image", layout="NHW")
+        load(model, output_name="image", layout="NHW")
 
 
 def test_what_a_graph_says_is_overruled_by_options() -> None:
@@ -273,7 +273,7 @@ def test_what_our_own_decoders_say_is_not_overruled(tiny: Path) -> None:
         load(tiny, value_range=(-1, 1))
     with pytest.raises(UsageError, match=r"its layout is NCHW, not NHWC; leave out --layout"):
         load(tiny / "decoder.onnx", layout="NHWC")
-    assert load(tiny, layout="NCHW", value_range=(0, 1), output="image").reading == load(tiny).reading
+    assert load(tiny, layout="NCHW", value_range=(0, 1), output_name="image").reading == load(tiny).reading
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_bad_options_get_a_message(options: list[str], message: str, capsys: Cap
 
 
 def test_bad_values_of_the_library_are_errors_of_its_own() -> None:
-    for wrong in ({"layout": ""}, {"layout": "nchw"}, {"value_range": (1, 1)}):
+    for wrong in ({"layout": ""}, {"layout": "nchw"}, {"layout": ["NCHW"]}, {"value_range": (1, 1)}):
         with pytest.raises(VaeGenError, match=f"^{next(iter(wrong))} is"):
             load(FOREIGN / "plain.onnx", **wrong)
     for no_range in (1, (1,), (0, 1, 5), "-1,1", (None, 1)):

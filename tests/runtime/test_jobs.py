@@ -22,7 +22,7 @@ from vae_gen.errors import DataError, MissingExtraError, OutputError, StoppedErr
 from vae_gen.generate import plan
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
-from vae_gen.model import Model
+from vae_gen.model import load
 from vae_gen.parts import Part
 from vae_gen.runs import Record, Run
 from vae_gen.stores import open_store
@@ -40,7 +40,7 @@ WHAT = ["sample", "--model", str(MODELS / "tiny"), "--n", "20000", "--format", "
 
 
 def run_of(model: Path, **values: object) -> Run:
-    opened = Model(model, threads=1)
+    opened = load(model, threads=1)
     values = {"seed": 3, "indices": Indices.of(0, 1000), "format": "npy", "part_size": 90, "latents": True, **values}
     return Run(str(model), opened.name, opened.decoder_sha256, opened.image_shape, opened.reading, **values)
 
@@ -120,7 +120,7 @@ def test_a_model_that_was_replaced_is_opened_anew() -> None:
     for model in models:
         shutil.copy(model, "decoder.onnx")
         found.append(plan("decoder.onnx", 0, Indices.of(0, 10)).decoder_sha256)
-    assert found == [Model(path, 1).decoder_sha256 for path in models]
+    assert found == [load(path, 1).decoder_sha256 for path in models]
 
 
 def test_a_worker_with_other_versions_is_refused() -> None:

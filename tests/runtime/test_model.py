@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,13 @@ def test_sample_is_the_decoded_draw_of_each_index(tiny: Path) -> None:
     np.testing.assert_allclose(
         model.sample(2, seed=9, temperature=0.5), reference.decode(draw(9, 0, 2, 3) / 2), atol=1e-6
     )
+
+
+def test_without_a_seed_each_call_makes_other_images(tiny: Path) -> None:
+    model = load(tiny)
+    calls = [model.sample(2), model.sample(2), model.sample(2, seed=0)]
+    for number, one in enumerate(calls):
+        assert all(not np.array_equal(one, other) for other in calls[:number])
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -127,8 +135,8 @@ def test_what_is_no_array_of_numbers_is_refused(tiny: Path, values: object) -> N
         load(tiny).decode(values)
 
 
-@pytest.mark.parametrize("temperature", [-1, float("nan"), 1e300])
-def test_a_temperature_out_of_range_is_refused(tiny: Path, temperature: float) -> None:
+@pytest.mark.parametrize("temperature", [-1, float("nan"), 1e300, None, "1", [1, 2], 1j])
+def test_a_temperature_out_of_range_is_refused(tiny: Path, temperature: Any) -> None:
     with pytest.raises(UsageError, match=r"temperature is .*between 0 and 100"):
         load(tiny).sample(1, temperature=temperature)
 
@@ -253,9 +261,21 @@ def test_threads_reach_onnxruntime(tiny: Path, threads: int) -> None:
     assert graph._session.get_session_options().intra_op_num_threads == threads
 
 
-def test_threads_below_one_are_refused(tiny: Path) -> None:
-    with pytest.raises(UsageError, match="threads is 0"):
-        load(tiny, threads=0)
+@pytest.mark.parametrize("threads", [0, -1, 1025, 2**40, 1.5, "2", [1]])
+def test_threads_that_cannot_be_are_refused(tiny: Path, threads: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^threads is {re.escape(repr(threads))}; it must be a whole number from 1"):
+        load(tiny, threads=threads)
+    assert load(tiny, threads=np.int64(2)).threads == 2
+
+
+@pytest.mark.parametrize("model", [None, 5, b"mnist"])
+def test_what_is_neither_a_name_nor_a_path_is_refused(model: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^model is {model!r}; it must be the name of a shipped model or a path"):
+        load(model)
+
+
+def test_a_model_shows_what_it_is(tiny: Path) -> None:
+    assert repr(load(tiny)) == "Model('tiny', latent_dim=3, image_shape=(3, 5, 4))"
 
 
 def test_the_public_names() -> None:

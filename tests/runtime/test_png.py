@@ -20,7 +20,7 @@ from zlib_ng import zlib_ng
 from tests.runtime.png_reference import read_png
 
 SIZES = [(1, 1), (1, 9), (9, 1), (5, 7), (28, 28), (64, 64)]
-SHAPES = [(channels, *size) for channels in (1, 2, 3, 4) for size in SIZES]
+SHAPES = [(channels, *size) for channels in (1, 3, 4) for size in SIZES]
 
 
 def contents(shape: tuple[int, int, int]) -> ByteImages:
@@ -45,7 +45,7 @@ def contents(shape: tuple[int, int, int]) -> ByteImages:
 def by_pillow(content: bytes) -> ByteImages:
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.format == "PNG"
-        assert picture.mode in {"L", "LA", "RGB", "RGBA"}
+        assert picture.mode in {"L", "RGB", "RGBA"}
         picture.load()
         pixels = np.asarray(picture)
     return np.moveaxis(pixels.reshape(*pixels.shape[:2], -1), -1, 0)
@@ -171,9 +171,9 @@ def test_texts_that_png_cannot_hold_are_refused() -> None:
         PngEncoder((1, 2, 2), {"Index": "7"})
 
 
-@pytest.mark.parametrize("shape", [(5, 2, 2), (0, 2, 2), (2, 2), (1, 1, 2, 2)], ids=str)
-def test_shapes_that_png_does_not_know_are_refused(shape: tuple[int, int, int]) -> None:
-    with pytest.raises(UsageError, match=r"cannot be PNG files; \[C, H, W\] with C = 1 ... 4 can"):
+@pytest.mark.parametrize("shape", [(5, 2, 2), (2, 2, 2), (0, 2, 2), (2, 2), (1, 1, 2, 2)], ids=str)
+def test_shapes_of_other_images_are_refused(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(UsageError, match=r"become no PNG files; \[C, H, W\] with C = 1, 3 or 4 do"):
         PngEncoder(shape)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from inspect import signature
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 BLOCKS = [(page, kind, code) for page in PAGES for kind, code in FENCED.findall(page.read_text())]
 LINES = [line for _, kind, code in BLOCKS if kind == "sh" for line in code.splitlines()]
+PYTHON = [code for page, kind, code in BLOCKS if kind == "python" and page.name in ("README.md", "python.md")]
 # Scripts for schedulers, with a number where they have a variable.
 SCRIPTS = [re.sub(r"\$\w+|\{\}", "0", code) for _, kind, code in BLOCKS if kind in ("bash", "yaml")]
 
@@ -67,7 +69,7 @@ def test_every_command_is_shown() -> None:
     assert {arguments[0] for arguments in INVOCATIONS} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("code", [code for page, kind, code in BLOCKS if kind == "python" and page.name == "README.md"])
+@pytest.mark.parametrize("code", PYTHON)
 def test_python_snippets_run(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     names: dict[str, object] = {}
@@ -87,6 +89,40 @@ def test_the_package_s_own_example_is_the_readme_s_and_its_shapes_are_right() ->
     exec(code, names)
     for name in ("mean", "log_var"):
         assert f"{names[name].dtype} {list(names[name].shape)}" in code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", FENCED.sub("", page.read_text())):
+        file, _, section = target.partition("#")
+        there = page.parent / file if file else page
+        assert there.exists(), target
+        titles = re.findall(r"^#+ (.+)$", FENCED.sub("", there.read_text()), re.MULTILINE) if section else []
+        sections = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+        assert not section or section in sections, target
+
+
+def test_every_public_member_is_documented() -> None:
+    page = (ROOT / "docs/python.md").read_text()
+    model = vae_gen.load("mnist")
+    members = {name for name in dir(model) if not name.startswith("_")}
+    table = {
+        name
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)", line.split("|")[1])
+    }
+    assert table == members
+    for name in members & vars(vae_gen.Model).keys():
+        assert getattr(vae_gen.Model, name).__doc__, name
+    for name in members - vars(vae_gen.Model).keys():
+        assert f"`{name}`" in (vae_gen.Model.__doc__ or ""), name
+    assert repr(model) in page
+    for function, line in ((vae_gen.load, "`load("), (vae_gen.Model.sample, "`sample(")):
+        given = re.findall(r"(\w+)=", page.partition(line)[2].partition(")")[0])
+        assert given == [
+            each.name for each in signature(function).parameters.values() if each.default is not each.empty
+        ]
 
 
 def test_the_bare_decoder_takes_five_lines() -> None:

@@ -6,12 +6,13 @@ LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pooch
 from requests import RequestException
 from vae_gen import cache
+from vae_gen.data_options import Notify
 from vae_gen.datasets import TEST_IMAGES, TRAIN_IMAGES
 from vae_gen.errors import DataError
 from vae_gen.files import make_folder, whole_file
@@ -35,7 +36,7 @@ def cache_folder() -> Path:
 
 
 def fetch_mnist(
-    folder: Path | None = None, mirrors: Sequence[str] = MIRRORS, notify: Callable[[str], None] = lambda message: None
+    folder: Path | None = None, mirrors: Sequence[str] = MIRRORS, notify: Notify = lambda message: None
 ) -> Path:
     """The folder with MNIST's images, by default `cache_folder()`; what is not there yet is downloaded.
 

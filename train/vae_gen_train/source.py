@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-from vae_gen.data_options import DataOptions
+from vae_gen.data_options import DataOptions, Notify
 from vae_gen.datasets import DataSet, load_data_set
 from vae_gen.errors import DataError
 
@@ -19,7 +18,7 @@ from vae_gen_train.config import FILE_NAME as CONFIG
 from vae_gen_train.mnist import fetch_mnist
 
 
-def load(data: Path | None, options: DataOptions, resumed: Path | None, notify: Callable[[str], None]) -> DataSet:
+def load(data: Path | None, options: DataOptions, resumed: Path | None, notify: Notify) -> DataSet:
     """The data set at `data`; without it, what the run `resumed` was begun with, or MNIST, downloaded once.
 
     A resumed run's options are those it was begun with, and `skip_bad` may be added.

@@ -104,7 +104,8 @@ def _built(part: Part, operation: str, window: Window, parts: list[Window], pads
         weight = composed(together, weight, following, kernel_of(view, node, following))
         together = together.then(following)
     (bias,) = part.run()(np.zeros((1, *view.shapes[part.source])))
-    level = narrow(bias[0])
+    gain = np.abs(weight).reshape(len(weight), -1).sum(1).reshape(-1, *(1,) * len(window.kernel))
+    level = narrow(bias[0], np.abs(bias[0]) + gain)
     uniform = set(level.shape[2:]) <= {1}
 
     form = Form(part)

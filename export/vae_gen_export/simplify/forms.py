@@ -19,8 +19,10 @@ from vae_gen_export.simplify.evaluation import Float64, Subgraph, matrix_of
 from vae_gen_export.simplify.regions import Region, subgraph
 from vae_gen_export.simplify.view import Array, Shape, View
 
-AGREEMENT = 1e-9  # of the largest value, between a part and its new form; float64 gives 1e-14 or so
-SAME = 1e-12  # of the largest value: what is one number but for rounding in float64
+# Between a part and its new form, place by place: channels may differ in magnitude, and each counts.
+AGREEMENT = 1e-9  # of the largest value that the place has; float64 gives 1e-14 or so
+CANCELLED = 1e-14  # of the largest value of all: what rounding leaves where sums cancel
+SAME = 1e-12  # of what a place makes of inputs of about 1: what is one number but for rounding in float64
 SCALING = {"BatchNormalization", "Div", "Mul", "Neg"}
 SHIFTING = {"Add", "BatchNormalization", "Sub"}
 # A dense layer has at most so many weights, a quarter of a gigabyte, and what it replaces is run once for each of its
@@ -92,10 +94,15 @@ class Form:
             self.nodes, self.constants, part.source, part.outputs, part.view.model.opset_import, part.view.batch
         )(rows)
         expected = [part.region.probe[name] for name in part.outputs]
-        return all(
-            found.shape == values.shape and np.abs(found - values).max() <= AGREEMENT * np.abs(values).max()
-            for found, values in zip(made, expected, strict=True)
-        )
+        return all(map(_are_close, made, expected))
+
+
+def _are_close(found: Float64, expected: Float64) -> bool:
+    if found.shape != expected.shape:
+        return False
+    magnitudes = np.abs(expected)
+    tolerance = AGREEMENT * magnitudes.max(0) + CANCELLED * magnitudes.max()
+    return bool((np.abs(found - expected) <= tolerance).all())
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,9 @@ def _scaling(part: Part) -> Form | None:
     if part.view.shapes[part.outputs[0]] != shape:
         return None
     (values,) = part.run()(np.stack([np.zeros(shape), np.ones(shape)]))
-    shift, scale = narrow(values[0]), narrow(values[1] - values[0])
+    shift, scale = values[0], values[1] - values[0]
+    made = np.abs(shift) + np.abs(scale)
+    shift, scale = narrow(shift, made), narrow(scale, made)
     form = Form(part)
     name = part.source
     if (scale != 1).any():
@@ -162,13 +171,16 @@ def _scaling(part: Part) -> Form | None:
     return form if name == part.outputs[0] else _nothing(part)
 
 
-def narrow(values: Float64) -> Float64:
-    """With size 1 along each axis on which nothing changes, ready to be broadcast over the batch."""
-    close = SAME * np.abs(values).max()
+def narrow(values: Float64, made: Float64) -> Float64:
+    """With size 1 along each axis on which nothing changes, ready to be broadcast over the batch.
+
+    `made` is what the part makes at each place of inputs of about 1, at the most.
+    """
+    close = SAME * made
     for axis in range(values.ndim):
         first = values.take([0], axis)
         if (np.abs(values - first) <= close).all():
-            values = first
+            values, close = first, close.min(axis, keepdims=True)
     return values[None]
 
 

@@ -30,7 +30,7 @@ def info(model: str, reading: Reading, as_json: bool) -> None:
     network.check()
     about = dataclasses.asdict(network.description)
     if network.values_found is not None:
-        about = {**about, "output": network.reading.output, "values_found": network.values_found}
+        about = {**about, "output_name": network.reading.output_name, "values_found": network.values_found}
     if network.manifest is not None:
         about = {**about, **dataclasses.asdict(network.manifest)}
         del about["description"]

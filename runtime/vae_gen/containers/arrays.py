@@ -16,7 +16,7 @@ from vae_gen.errors import DataError, OutputError, UsageError
 from vae_gen.idx import UNSIGNED_BYTE
 from vae_gen.images import ByteImages, ImageShape
 
-LARGEST_COUNT = (1 << 32) - 1  # in an IDX header
+MAX_COUNT = (1 << 32) - 1  # in an IDX header
 MOST_CHANNELS = 4
 
 
@@ -33,9 +33,9 @@ def idx_header(count: int, image_shape: ImageShape) -> bytes:
 
     Raises UsageError if the count does not fit.
     """
-    if count > LARGEST_COUNT:
+    if count > MAX_COUNT:
         raise UsageError(
-            f"the format idx counts images in 32 bits, so that a file holds at most {LARGEST_COUNT:,}, not {count:,}; "
+            f"the format idx counts images in 32 bits, so that a file holds at most {MAX_COUNT:,}, not {count:,}; "
             "choose npy, or write several files"
         )
     shape = (count, *image_shape[image_shape[0] == 1 :])

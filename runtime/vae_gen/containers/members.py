@@ -16,6 +16,7 @@ from PIL import Image
 from vae_gen.defaults import INDEX_DIGITS
 from vae_gen.errors import DataError
 from vae_gen.images import ByteImages, ImageShape
+from vae_gen.manifest import COLOR_MODES
 from vae_gen.png import SIGNATURE, PngEncoder
 
 Chunk = tuple[list[int] | None, ByteImages]  # indices, where there are any; uint8 [n, C, H, W]
@@ -24,7 +25,6 @@ MOST_AT_ONCE = 1024  # images
 BYTES_AT_ONCE = 1 << 26
 PIECE = 1 << 20  # bytes
 NAME = re.compile(rf"([0-9]{{{INDEX_DIGITS},}})\.(json|png)")
-MODES = ("L", "LA", "RGB", "RGBA")
 
 
 class PictureMembers:
@@ -51,7 +51,7 @@ def index_and_suffix(name: str, source: str) -> tuple[int, str]:
 
 
 def decode_png(content: bytes, name: str, source: str) -> ByteImages:
-    """The content of a PNG file -> uint8 [C, H, W], C = 1 ... 4. Raises DataError."""
+    """The content of a PNG file -> uint8 [C, H, W], C = 1, 3 or 4. Raises DataError."""
     try:
         _check_sums(content)
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
@@ -59,8 +59,9 @@ def decode_png(content: bytes, name: str, source: str) -> ByteImages:
             pixels = np.asarray(picture)
     except Exception as error:  # what a decoder raises on damaged input can be anything
         raise DataError(f"{source} holds a damaged picture, {name}: {error}") from error
-    if mode not in MODES:
-        raise DataError(f"{source} holds {name} with pixels of mode {mode}; images are {', '.join(MODES)}")
+    if mode not in COLOR_MODES.values():
+        known = ", ".join(COLOR_MODES.values())
+        raise DataError(f"{source} holds {name} with pixels of mode {mode}; images are {known}")
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
