@@ -17,7 +17,7 @@ from vae_gen.cache import Slot
 from vae_gen.data_options import DataOptions
 from vae_gen.errors import DataError
 from vae_gen.idx import GZIP_MAGIC, read_idx
-from vae_gen.images import ByteImages, ImageShape, flaw_of_range, to_pillow, to_uint8
+from vae_gen.images import ByteImages, ImageShape, check_range, to_pillow, to_uint8
 from vae_gen.manifest import COLOR_MODES
 from vae_gen.pictures import NPY_MAGIC, fit_picture
 from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
@@ -178,10 +178,7 @@ def _converted(images: Array, shape: ImageShape, invert: bool, source: str) -> I
     for start in range(0, len(images), step):
         chunk = images[start : start + step]
         if chunk.dtype != np.uint8:
-            if flaw := flaw_of_range(chunk):
-                raise DataError(
-                    f"{source} holds {flaw}; floats must lie in [0, 1]: divide them by the largest that can be"
-                )
+            check_range(chunk, f"{source} holds")
             chunk = to_uint8(chunk.astype(np.float64))
         if chunk.shape[1:] != shape:
             chunk = np.stack([fit_picture(to_pillow(np.ascontiguousarray(image)), shape) for image in chunk])

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, unpack
-from vae_gen.images import FloatImages, ImageShape, flaw_of_range, to_float
+from vae_gen.images import FloatImages, ImageShape, check_range, to_float
 from vae_gen.manifest import COLOR_MODES
 from vae_gen.metrics import sum_of_squared_errors
 
@@ -178,6 +178,5 @@ def _fit_array(array: npt.NDArray[np.generic], image_shape: ImageShape, path: Pa
     if not np.issubdtype(images.dtype, np.floating):
         raise DataError(f"{path} holds numbers of type {images.dtype}; use uint8, or floats in [0, 1]")
     floats = images.astype(np.float32)
-    if flaw := flaw_of_range(floats):
-        raise DataError(f"{path} holds {flaw}; floats must lie in [0, 1]")
+    check_range(floats, f"{path} holds")
     return floats

@@ -120,7 +120,7 @@ def test_a_directory_named_as_mnist_takes_the_options_too(folder: Path) -> None:
         (pixels(24, 48), r"shape \(24, 48\); use \[n, H, W\]"),
         (pixels(24, 2, 6, 8), "neither its second nor its last axis is 1, 3 or 4"),
         (pixels(24, 6, 8).astype(np.int64), "numbers of type int64; use uint8, or floats"),
-        (np.full((24, 6, 8), 16.0), r"values from 16 to 16; floats must lie in \[0, 1\]"),
+        (np.full((24, 6, 8), 16.0), r"values from 16 to 16; pixels must lie in \[0, 1\]; divide"),
         (np.full((24, 6, 8), np.nan), "holds values that are no numbers"),
         (np.array([{}]), "cannot read"),
         (pixels(24, 0, 8), "holds no images"),

@@ -135,7 +135,7 @@ def test_arrays_of_the_right_shape_are_taken(tmp_path: Path, shape: tuple[int, .
         (np.zeros((0, 5, 4), np.uint8), "holds no images"),
         (np.zeros((), np.uint8), r"shape \(\)"),
         (np.zeros((2, 5, 4), np.int32), "type int32; use uint8, or floats"),
-        (np.full((2, 5, 4), 2.0), "from 2 to 2; floats must lie in"),
+        (np.full((2, 5, 4), 2.0), r"from 2 to 2; pixels must lie in \[0, 1\]; divide them by 255"),
         (np.full((2, 5, 4), np.nan), "holds values that are no numbers"),
         (np.array([{}]), "cannot read"),
     ],
