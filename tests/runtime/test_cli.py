@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -243,6 +244,11 @@ def test_a_caption_above_all_latents_names_each_of_them() -> None:
     assert len({strip.tobytes() for strip in label.values()}) == 8
 
 
+def test_no_seed_is_drawn_for_a_latent_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["traverse", "--dim", "16"]) == 2
+    assert capsys.readouterr().err == "Error: dim is 16; the model has 16 latents, numbered 0 to 15\n"
+
+
 # reconstruct
 
 
@@ -347,6 +353,37 @@ def test_info_says_what_the_bundle_says(capsys: pytest.CaptureFixture[str]) -> N
     assert "latent_mean        0, 0.125, -0.25" in lines
     run("info", MODELS / "foreign/plain.onnx", "--layout", "nchw")
     assert "latent_dim         3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["info --json", "bench --seconds 0 --json"])
+def test_a_model_s_place_may_be_an_option_as_in_other_commands(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for place in ([TINY], ["--model", TINY], ["mnist"], []):
+        run(*command.split(), *place)
+        values = json.loads(capsys.readouterr().out)
+        found.append(values.get("name", values.get("model")))
+    assert found[0] == found[1] != found[2] == found[3] == "mnist"
+    assert main([*command.split(), "mnist", "--model", "notebook"]) == 2
+    assert "mnist and --model notebook both name the model; give one of them" in capsys.readouterr().err
+
+
+def test_a_bundle_that_a_shipped_name_hides_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    hint = "mnist is the model that ships; ./mnist is the one here\n"
+    Path("mnist").mkdir()  # a folder of pictures, say
+    run("sample", "--n", 1, "--seed", 1, "--out", "a")
+    assert hint not in capsys.readouterr().err
+    shutil.copytree(MODELS / "tiny", "mnist", dirs_exist_ok=True)
+    for command in (["sample", "--n", 1, "--seed", 1, "--out", "b"], ["info"], ["info", "--model", "mnist"]):
+        run(*command)
+        assert capsys.readouterr().err.startswith(hint)
+    run("sample", "--n", 1, "--seed", 1, "--out", "c", "--quiet")
+    assert capsys.readouterr().err == ""
+    run("info", "./mnist")
+    found = capsys.readouterr()
+    assert found.out.startswith("name               tiny")
+    assert found.err == ""
 
 
 # completion, help and errors
