@@ -17,6 +17,7 @@ import vae_gen
 from click.shell_completion import ShellComplete
 from PIL import Image
 from vae_gen.cli import COMMANDS, cli, main
+from vae_gen.defaults import FORMATS
 from vae_gen.latents import draw, traversal
 
 from tests.conftest import MODELS
@@ -153,6 +154,28 @@ def test_encode_writes_files_and_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert captured.err == "latents of 3 pictures in z.npz\n"
     run("encode", "pictures", "--model", TINY, "--invert", "--out", "inverted.npy", "--quiet")
     np.testing.assert_allclose(np.load("inverted.npy"), reference.encode(1 - images)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_encode_reads_what_sample_writes(
+    format: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_gen.parts.IMAGES_PER_FOLDER", 4)
+    size = [] if format == "png" else ["--shard-size", 4]
+    what = ("sample", "--model", TINY, "--n", 10, "--seed", 3, "--latents", "-q", "--format", format)
+    run(*what, *size, "--out", "digits")
+    if format != "png":
+        run(*what, "--out", f"digits.{format}")
+    mean, _ = reference.encode(expected_pixels(draw(3, 0, 10, 3)) / np.float32(255))
+    for place in ("digits", *([] if format == "png" else [f"digits.{format}"])):
+        run("encode", place, "--model", TINY, "--json")
+        rows = json.loads(capsys.readouterr().out)
+        np.testing.assert_allclose([row["mean"] for row in rows], mean, atol=1e-5)
+        names = [row["picture"] for row in rows]
+        if format == "png":
+            assert names == [f"digits/{index // 4:05d}/{index:09d}.png" for index in range(10)]
+        elif place != "digits":
+            assert names == [f"{place}[{index}]" for index in range(10)]
 
 
 # traverse
