@@ -76,10 +76,10 @@ def main() -> None:
     data = load_idx_directory(arguments.data)
     assert data.test is not None
     names = {path.name.split("-")[0]: path for path in arguments.data.glob("*-labels-idx1-ubyte*")}
-    labels = torch.from_numpy(read_idx(names["train"], dimensions=1)[len(data.validation) :].astype(np.int64))
+    labels = torch.from_numpy(read_idx(names["train"], 1)[len(data.validation) :].astype(np.int64))
     classifier = trained(data.train, labels)
     real, verdict = judged(classifier, data.test)
-    right = verdict.argmax(1) == read_idx(names["t10k"], dimensions=1)
+    right = verdict.argmax(1) == read_idx(names["t10k"], 1)
     print(f"the classifier knows {right.mean():.2%} of the test images, and is sure of {sure(verdict):.1%}")
     chosen = data.train[evenly_spaced(len(data.train), COUNT)]
     print(f"training images: {frechet_distance(real, judged(classifier, chosen)[0]):.2f}")

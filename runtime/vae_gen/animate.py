@@ -38,7 +38,7 @@ def save_animation(frames: list[Image.Image], path: Path, fps: float) -> None:
         try:
             first.save(partial, kind, save_all=True, append_images=others, duration=milliseconds, loop=0, **lossless)
         except (ValueError, RuntimeError, OverflowError, struct.error) as error:
-            size = f"{first.width}x{first.height}"
+            size = f"{first.height}x{first.width}"
             raise OutputError(f"cannot write frames of {size} as {kind}: {error}; try a smaller --scale") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vae_gen.errors import BundleError, UsageError, did_you_mean
-from vae_gen.manifest import MANIFEST
+from vae_gen.manifest import DECODER, MANIFEST
 
 DEFAULT = "mnist"
 
@@ -19,6 +19,12 @@ def shipped_folder() -> Path:
 def shipped() -> dict[str, Path]:
     """The directories of the shipped bundles, by name."""
     return {path.parent.name: path.parent for path in sorted(shipped_folder().glob(f"*/{MANIFEST}"))}
+
+
+def is_shadowed(model: str) -> bool:
+    """Whether it names a model that ships, and in the current folder a bundle or a file too, which is not meant."""
+    path = Path(model)
+    return model in shipped() and (path.is_file() or (path / DECODER).exists())
 
 
 def find(model: str | Path) -> Path:

@@ -61,7 +61,7 @@ def load_idx_directory(directory: Path) -> DataSet:
     if train_path is None:
         raise DataError(f"{directory} has no {TRAIN_IMAGES} (or {TRAIN_IMAGES}.gz); give --data a directory that has")
     content = read_idx_bytes(train_path)
-    images = parse_idx(content, str(train_path), dimensions=3)[:, None]
+    images = parse_idx(content, str(train_path), 3)[:, None]
     if len(images) < FEWEST or 0 in images.shape:
         raise DataError(f"{train_path} holds images of shape {images.shape}; at least {FEWEST} are needed")
     held_out = len(images) // VALIDATION_SHARE
@@ -71,7 +71,7 @@ def load_idx_directory(directory: Path) -> DataSet:
     if test_path is not None:
         test_content = read_idx_bytes(test_path)
         test_sha256 = hashlib.sha256(test_content).hexdigest()
-        test = parse_idx(test_content, str(test_path), dimensions=3)[:, None]
+        test = parse_idx(test_content, str(test_path), 3)[:, None]
         if test.shape[1:] != images.shape[1:]:
             raise DataError(
                 f"{test_path} holds images of {test.shape[2]}x{test.shape[3]}, "

@@ -60,7 +60,7 @@ def make_part(
         )
     store = open_store(out)
 
-    latents_of = partial(draw_each, run, model.latent_dim)
+    latents_of = partial(latents_in, run, model.latent_dim)
     batches = decode_each(model, latents_of, part.indices, batch_size, threads)
     # A new folder that appears at once must say whose it is; other runs have said so before.
     at_once = not run.file and run.appears_at_once(store.is_new())
@@ -108,9 +108,11 @@ def plan(model: str, seed: int | None, indices: Indices, *, reading: Reading = A
     return Run(model, *identity, seed=seed, indices=indices, reading=reading, **options)
 
 
-def draw_each(run: Run, latent_dim: int, indices: Indices) -> Latents:
-    """The latents of these images of a run that has a seed, times its temperature: float32 [n, latent_dim]."""
-    assert run.seed is not None
+def latents_in(run: Run, latent_dim: int, indices: Indices) -> Latents:
+    """Those of these images of a run: given, or drawn and times its temperature; float32 [n, latent_dim]."""
+    if run.seed is None:
+        assert run.given is not None
+        return np.concatenate([run.given.latents[each.start : each.stop] for each in indices.ranges])
     pieces = [draw(run.seed, each.start, len(each), latent_dim) for each in indices.ranges]
     return np.concatenate(pieces) * np.float32(run.temperature)
 

@@ -7,10 +7,14 @@ one byte for the number of dimensions, then each dimension's size as a big-endia
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,10 +38,20 @@ def unpack(content: bytes) -> bytes:
     return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
 
 
-def parse_idx(content: bytes, source: str, dimensions: int) -> npt.NDArray[np.uint8]:
+@contextmanager
+def open_unpacked(path: Path) -> Iterator[BinaryIO]:
+    """The file to read, uncompressed if it is a gzip file; seekable, even if it is a pipe. Raises OSError."""
+    with path.open("rb") as file:
+        stream: BinaryIO = file if file.seekable() else io.BytesIO(file.read())
+        packed = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        stream.seek(0)
+        yield cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
+
+
+def parse_idx(content: bytes, source: str, *dimensions: int) -> npt.NDArray[np.uint8]:
     """The array in an IDX file's content.
 
-    `dimensions` is what the caller needs: 3 for images [n, height, width], 1 for labels [n].
+    `dimensions` are what the caller can use: 3 for images [n, height, width], 4 for those with channels, 1 for labels.
     Raises DataError, naming `source`, if the content is no IDX file, is truncated or of another kind.
     """
     if len(content) < 4 or content[:2] != b"\0\0":
@@ -47,11 +61,11 @@ def parse_idx(content: bytes, source: str, dimensions: int) -> npt.NDArray[np.ui
         raise DataError(
             f"{source} holds elements of IDX type 0x{element_type:02x}; only 0x08 (unsigned byte) is supported"
         )
-    if rank != dimensions:
-        kinds = {1: "labels", 3: "images"}
+    if rank not in dimensions:
+        kinds = {1: "labels", 3: "images", 4: "images with channels"}
         raise DataError(
             f"{source} has {rank} dimensions ({kinds.get(rank, 'unknown')}); "
-            f"{dimensions} are needed ({kinds.get(dimensions, 'unknown')})"
+            f"{' or '.join(map(str, dimensions))} are needed ({kinds.get(dimensions[0], 'unknown')})"
         )
     header = 4 + 4 * rank
     if len(content) < header:
@@ -64,6 +78,6 @@ def parse_idx(content: bytes, source: str, dimensions: int) -> npt.NDArray[np.ui
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-def read_idx(path: Path, dimensions: int = 3) -> npt.NDArray[np.uint8]:
-    """The array in the IDX file at `path`, gzipped or not. Raises DataError."""
-    return parse_idx(read_idx_bytes(path), str(path), dimensions)
+def read_idx(path: Path, *dimensions: int) -> npt.NDArray[np.uint8]:
+    """The array in the IDX file at `path`, gzipped or not; by default images [n, height, width]. Raises DataError."""
+    return parse_idx(read_idx_bytes(path), str(path), *(dimensions or (3,)))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from vae_gen.errors import DataError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -30,12 +32,14 @@ def to_float(images: ByteImages) -> FloatImages:
     return images.astype(np.float32) / np.float32(255)
 
 
-def flaw_of_range(values: npt.NDArray[np.floating]) -> str:
-    """What they are, in words, if they are no pixels in [0, 1]; nothing if they are, or if there are none."""
+def check_range(values: npt.NDArray[np.floating], source: str) -> None:
+    """Raise DataError, which begins with `source` and a verb, unless the values are pixels in [0, 1]."""
     low, high = (values.min(), values.max()) if values.size else (0, 1)  # nan if one is
     if low >= 0 and high <= 1:
-        return ""
-    return "values that are no numbers (nan)" if np.isnan(low) else f"values from {low:g} to {high:g}"
+        return
+    found = "values that are no numbers (nan)" if np.isnan(low) else f"values from {low:g} to {high:g}"
+    way_out = "; divide them by 255" if low >= 0 and 2 <= high <= 255 else ""
+    raise DataError(f"{source} {found}; pixels must lie in [0, 1]{way_out}")
 
 
 def to_pillow(image: ByteImages) -> Image.Image:

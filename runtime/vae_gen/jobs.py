@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vae_gen.bundles import shipped
 from vae_gen.cpus import usable_cpus
 from vae_gen.errors import OutputError, UsageError, VaeGenError
-from vae_gen.generate import Progress, draw_each, make_part, open_model
+from vae_gen.generate import Progress, latents_in, make_part, open_model
 from vae_gen.images import grid
 from vae_gen.ledger import Ledger
 from vae_gen.parts import STATE, Part
@@ -82,6 +82,9 @@ def make_run(
 def _make_run(
     run: Run, out: str, store: Store, ledger: Ledger, crew: Crew, resume: bool, overwrite: bool, progress: Progress
 ) -> dict[str, Any]:
+    if overwrite:  # where nothing can be decoded, what is there stays
+        model = open_model(run.model, run.reading)
+        model.decode_bytes(latents_in(run, model.latent_dim, run.indices.slice(0, 1)))
     with _alone(run, store):
         complete = ledger.open(resume, overwrite)
     if complete is not None:
@@ -100,7 +103,7 @@ def _make_run(
             done += record["images"]
     except VaeGenError as error:
         left = f"{run.images - done:,} of {run.images:,} images are not made"
-        way_out = "" if run.file else "; the same command with --resume makes them"
+        way_out = "" if run.file or run.given else "; the same command with --resume makes them"
         error.args = (f"{error}\n{left}{way_out}",)
         raise
     with _alone(run, store):
@@ -173,6 +176,6 @@ def _write_grid(store: Store, run: Run) -> None:
     rows, columns = run.grid or (1, 1)
     model = open_model(run.model, run.reading)
     first = run.indices.slice(0, rows * columns)
-    images = model.decode_bytes(draw_each(run, model.latent_dim, first))
+    images = model.decode_bytes(latents_in(run, model.latent_dim, first))
     with store.create(run.grid_name) as file:
         file.write(encode_png(grid(images, min(columns, first.count))))

@@ -48,6 +48,12 @@ def check_range(seed: int, start: int, count: int) -> None:
         raise UsageError(f"images from {start} on are asked for, {count} of them; indices run from 0 to 2**63 - 1")
 
 
+def check_dim(dim: int, latent_dim: int) -> None:
+    """Raise UsageError unless there is such a latent."""
+    if not 0 <= dim < latent_dim:
+        raise UsageError(f"dim is {dim}; the model has {latent_dim} latents, numbered 0 to {latent_dim - 1}")
+
+
 def draw(seed: int, start: int, count: int, latent_dim: int) -> Latents:
     """The latents of images start ... start + count - 1 of `seed`: float32 [count, latent_dim], N(0, 1).
 
@@ -119,8 +125,7 @@ def traversal(z: Latents, dim: int, values: npt.NDArray[np.floating]) -> Latents
 
     Raises UsageError if there is no such latent.
     """
-    if not 0 <= dim < len(z):
-        raise UsageError(f"dim is {dim}; the model has {len(z)} latents, numbered 0 to {len(z) - 1}")
+    check_dim(dim, len(z))
     path = np.tile(z.astype(np.float32), (len(values), 1))
     path[:, dim] = values
     return path

@@ -130,7 +130,7 @@ class Ledger:
         else:
             claims = claims_in(self._store)  # first: a shard that ends meanwhile has its manifest before its claim goes
             known = [*manifests_in(self._store.names()), *claims]
-        if not known:
+        if not known or self._run.given:  # of which nobody knows whether they are the same
             raise OutputError(f"{place} already holds something; {way_out}")
         for each in known:
             differences = _differences(read_json(self._store, each), self._run.about)

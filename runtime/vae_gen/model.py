@@ -17,7 +17,7 @@ from vae_gen.decoder import Decoder, files_of
 from vae_gen.defaults import MAX_TEMPERATURE, MAX_THREADS
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.graph import Graph
-from vae_gen.images import ByteImages, FloatImages, flaw_of_range
+from vae_gen.images import ByteImages, FloatImages, check_range
 from vae_gen.latents import Latents, draw
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 from vae_gen.reading import Range, Reading
@@ -151,8 +151,7 @@ class Model:
         if rows.ndim != 4 or rows.shape[1:] != self.image_shape:
             expected = ", ".join(map(str, self.image_shape))
             raise DataError(f"the images have shape {rows.shape}; {self.name} needs [n, {expected}]")
-        if flaw := flaw_of_range(rows):
-            raise DataError(f"the images hold {flaw}; they must lie in [0, 1]")
+        check_range(rows, "the images hold")
         mean, log_var = self._encoder.run(rows)
         return mean, log_var
 

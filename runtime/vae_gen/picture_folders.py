@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 import unicodedata
 import warnings
@@ -30,8 +29,9 @@ from vae_gen.companions import is_companion
 from vae_gen.cpus import usable_cpus
 from vae_gen.data_options import DataOptions, Notify
 from vae_gen.errors import DataError
+from vae_gen.fitting import fit_picture, is_grey, shown_size
 from vae_gen.images import ByteImages, ImageShape
-from vae_gen.pictures import fit_picture, is_grey, picture_suffixes, shown_size
+from vae_gen.picture_files import picture_suffixes, walk
 from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
 
 SPLIT_FOLDERS = {
@@ -126,7 +126,7 @@ def list_pictures(folder: Path) -> Listing:
     found: list[tuple[str, tuple[int, int, int]]] = []
     others: Counter[str] = Counter()
     try:
-        for name, status in _walk(folder, "", set()):
+        for name, status in walk(folder):
             suffix = PurePosixPath(name).suffix.lower()
             if suffix in suffixes and is_companion(folder, name):
                 others["contact sheet"] += 1
@@ -149,25 +149,6 @@ def list_pictures(folder: Path) -> Listing:
             pictures.append(PictureFile(name, splits.get(top, "train"), state))
     pictures.sort(key=lambda file: (file.order, file.name))
     return Listing(pictures, others)
-
-
-def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file but hidden ones; links to folders are followed, and no folder is entered twice."""
-    here = folder.stat()
-    if (here.st_dev, here.st_ino) in seen and here.st_ino:  # 0 where the file system has no such numbers
-        return
-    seen.add((here.st_dev, here.st_ino))
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", seen)
-        elif entry.is_file():
-            yield prefix + entry.name, entry.stat()
-        elif entry.is_symlink():
-            yield prefix + entry.name, entry.stat(follow_symlinks=False)  # leads nowhere: it is named as unreadable
 
 
 def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, notify: Notify) -> dict[str, Any]:

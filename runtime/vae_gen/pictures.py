@@ -1,35 +1,34 @@
-"""People's files -> images that fit a model: anything Pillow reads, .npy arrays, IDX files, folders."""
+"""People's files -> images that fit a model: what Pillow reads, arrays, what `sample` writes, and folders of these."""
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from vae_gen.companions import is_companion
+from vae_gen.defaults import SUFFIXES
 from vae_gen.errors import DataError
-from vae_gen.idx import parse_idx, unpack
-from vae_gen.images import FloatImages, ImageShape, flaw_of_range, to_float
-from vae_gen.manifest import COLOR_MODES
+from vae_gen.fitting import fit_picture
+from vae_gen.idx import open_unpacked
+from vae_gen.image_arrays import ZIP_MAGIC, Array, as_images, fit_images, read_arrays
+from vae_gen.images import FloatImages, ImageShape, check_range, to_float
 from vae_gen.metrics import sum_of_squared_errors
+from vae_gen.picture_files import picture_suffixes, walk
 
 if TYPE_CHECKING:
     from vae_gen.model import Model
 
-IDX_MAGIC = b"\0\0\x08"
-NPY_MAGIC = b"\x93NUMPY"
-RECOGNISED_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow has no decoder for them
-GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
+TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 TRIED = 16  # images, with black and white swapped
-QUARTER_TURNS = (5, 6, 7, 8)  # values of EXIF's orientation that swap height and width
+
+Found = tuple[list[str], FloatImages]  # images of a file and, for each, what tells it from others in that file
 
 
 @dataclass(frozen=True)
@@ -43,20 +42,103 @@ class Pictures:
 def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool = False) -> Pictures:
     """All pictures in these files and folders, in that order, as images of the given shape.
 
-    A picture of another size is scaled and cropped about its centre; transparent parts become white unless
-    the images have an alpha channel. Arrays must have the shape already. `invert` swaps black and white. What a run
-    has written beside its images, a contact sheet or latents, is left out of a folder.
+    A file may be a picture, an .npy, .npz or IDX array, or a tar or zip archive as `sample` writes it. Images of
+    another size are scaled and cropped about their centre; transparent parts become white unless the images have an
+    alpha channel. `invert` swaps black and white. What a run has written beside its images, a contact sheet or
+    latents, is left out of a folder.
     Raises DataError, naming the file, if one cannot be read or nothing is found.
     """
     names: list[str] = []
     parts: list[FloatImages] = []
     for path in _files(paths):
-        images = _load_file(path, image_shape)
         name = os.fsencode(path).decode("utf-8", "replace")  # a file's name may be no text
-        names += [name] if len(images) == 1 else [f"{name}[{number}]" for number in range(len(images))]
-        parts.append(images)
+        for places, images in _load_file(path, image_shape):
+            names += [name + place for place in places]
+            parts.append(images)
     images = np.concatenate(parts)
     return Pictures(names, inverted(images) if invert else images)
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        try:
+            if not path.exists():
+                raise DataError(f"there is no file or folder {path}")
+            names = [name for name, _ in walk(path) if not is_companion(path, name)] if path.is_dir() else None
+        except OSError as error:
+            raise DataError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+        if names is None:
+            yield path
+            continue
+        suffixes, many = picture_suffixes(), tuple(SUFFIXES.values())
+        found = [name for name in names if Path(name).suffix.lower() in suffixes]
+        # Beside pictures, an array is of something else: of latents, or labels.
+        found = found or [name for name in names if name.lower().endswith(many)]
+        if not found:
+            raise DataError(f"the folder {path} holds no pictures")
+        yield from (path / name for name in found)
+
+
+def _load_file(path: Path, image_shape: ImageShape) -> Iterator[Found]:
+    try:
+        with open_unpacked(path) as file:
+            start = file.read(TAR_MAGIC_AT + len(TAR_MAGIC))
+            file.seek(0)
+            if not start:
+                raise DataError(f"{path} is empty")
+            if arrays := read_arrays(file, path):
+                yield from _load_arrays(arrays, image_shape, str(path))
+            elif start.startswith(ZIP_MAGIC):
+                yield from _load_archive("zip", file, image_shape, str(path))
+            elif start.endswith(TAR_MAGIC):
+                yield from _load_archive("tar", file, image_shape, str(path))
+            else:
+                yield [""], _load_picture(file, image_shape)
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:  # which names the buffer, not the file
+        raise DataError(
+            f"cannot read {path}: no picture that Pillow knows, no .npy, .npz or IDX file and no tar or zip archive "
+            "begins as it does"
+        ) from error
+    except Exception as error:  # what a decoder raises on damaged input can be anything
+        raise DataError(f"cannot read {path} as a picture or a file of them: {error}") from error
+
+
+def _load_arrays(arrays: Mapping[str, Array], image_shape: ImageShape, source: str) -> Iterator[Found]:
+    for split, array in arrays.items():
+        within = "" if len(arrays) == 1 else f"/{split}"
+        images = _fit(as_images(array, source, image_shape[0], image_shape), image_shape, source)
+        yield [within] if len(images) == 1 else [f"{within}[{number}]" for number in range(len(images))], images
+
+
+def _load_archive(format: str, file: BinaryIO, image_shape: ImageShape, source: str) -> Iterator[Found]:
+    from vae_gen.containers import read_container
+
+    try:
+        for indices, images in read_container(format, file, source):
+            yield [f"[{index}]" for index in indices or ()], _fit(images, image_shape, source)
+    except DataError as error:
+        way_out = "of archives that sample has not written, unpack the pictures into a folder"
+        raise DataError(f"{error}; {way_out}") from error
+
+
+def _load_picture(file: BinaryIO, image_shape: ImageShape) -> FloatImages:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not yet refused
+        with Image.open(file) as picture:
+            return to_float(fit_picture(picture, image_shape))[None]
+
+
+def _fit(images: Array, image_shape: ImageShape, source: str) -> FloatImages:
+    """[n, C, H, W] of any size -> the model's; floats that have it already keep their values."""
+    if not images.size:
+        raise DataError(f"{source} holds no images")
+    if images.shape[1:] == image_shape and images.dtype != np.uint8:
+        floats = images.astype(np.float32)
+        check_range(floats, f"{source} holds")
+        return floats
+    return to_float(np.concatenate(list(fit_images(images, image_shape, source))))
 
 
 def inverted(images: FloatImages) -> FloatImages:
@@ -79,108 +161,3 @@ def fit_better_inverted(images: FloatImages, network: Model) -> bool:
 def _reconstruction_error(images: FloatImages, network: Model) -> float:
     mean, _ = network.encode(images)
     return float(sum_of_squared_errors(network.decode(mean), images).mean())
-
-
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        try:
-            if not path.exists():
-                raise DataError(f"there is no file or folder {path}")
-            entries = sorted(path.iterdir()) if path.is_dir() else None
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-        if entries is None:
-            yield path
-            continue
-        suffixes = {*picture_suffixes(), ".npy"}
-        shown = [entry for entry in entries if entry.suffix.lower() in suffixes and not entry.name.startswith(".")]
-        found = [entry for entry in shown if not is_companion(path, entry.name)]
-        if not found:
-            raise DataError(f"the folder {path} holds no pictures")
-        yield from found
-
-
-def picture_suffixes() -> set[str]:
-    """The suffixes, in lower case and with their dots, of the files that Pillow can decode."""
-    kinds = Image.registered_extensions().items()
-    return {suffix for suffix, kind in kinds if kind in Image.OPEN and kind not in RECOGNISED_ONLY}
-
-
-def shown_size(picture: Image.Image) -> tuple[int, int]:
-    """Height and width as the picture is to be shown, without decoding it."""
-    width, height = picture.size
-    # PNG's own getexif would decode all pixels to find an orientation that was written after them.
-    orientation = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
-    # A TIFF is turned by Pillow itself, and has its size as shown from the beginning.
-    turned = picture.format != "TIFF" and orientation in QUARTER_TURNS
-    return (width, height) if turned else (height, width)
-
-
-def is_grey(picture: Image.Image) -> bool:
-    """Whether the picture's mode has no colour; a palette or RGB may still hold nothing but greys."""
-    return picture.mode in GREY_MODES or picture.mode.startswith("I;")
-
-
-def _load_file(path: Path, image_shape: ImageShape) -> FloatImages:
-    try:
-        content = unpack(path.read_bytes())
-        if not content:
-            raise DataError(f"{path} is empty")
-        if content.startswith(NPY_MAGIC):
-            array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-            return _fit_array(array, image_shape, path)
-        if content.startswith(IDX_MAGIC):
-            return _fit_array(parse_idx(content, str(path), dimensions=3), image_shape, path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not yet refused
-            with Image.open(io.BytesIO(content)) as picture:
-                return to_float(fit_picture(picture, image_shape))[None]
-    except DataError:
-        raise
-    except UnidentifiedImageError as error:  # which names the buffer, not the file
-        raise DataError(
-            f"cannot read {path}: no picture that Pillow knows, no .npy array and no IDX file begins as it does"
-        ) from error
-    except Exception as error:  # what a decoder raises on damaged input can be anything
-        raise DataError(f"cannot read {path} as a picture, an .npy array or an IDX file: {error}") from error
-
-
-def fit_picture(picture: Image.Image, image_shape: ImageShape) -> npt.NDArray[np.uint8]:
-    """A Pillow picture of any mode and size -> uint8 [C, H, W]. Raises ValueError for floating-point pixels."""
-    channels, height, width = image_shape
-    # A large JPEG is decoded at a half, a quarter or an eighth of its size, at least twice what is needed.
-    picture.draft(None, (2 * max(height, width), 2 * max(height, width)))
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16 bits in one of several guises
-        values = np.clip(np.asarray(picture, np.int64), 0, 65535)
-        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    elif picture.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, whose range nobody knows; save it with integers")
-    if picture.has_transparency_data and channels != 4:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.convert(COLOR_MODES[channels])
-    if picture.size != (width, height):
-        picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture)
-    return pixels[None] if channels == 1 else np.moveaxis(pixels, -1, 0)
-
-
-def _fit_array(array: npt.NDArray[np.generic], image_shape: ImageShape, path: Path) -> FloatImages:
-    """uint8, or floats in [0, 1]; [n, C, H, W], one image [C, H, W], or the same without C if it is 1."""
-    channels, height, width = image_shape
-    shapes = [image_shape] + ([(height, width)] if channels == 1 else [])
-    if not any(array.shape in (shape, (len(array), *shape)) for shape in shapes if array.ndim):
-        expected = " or ".join(f"[n, {', '.join(map(str, shape))}]" for shape in shapes)
-        raise DataError(f"{path} holds an array of shape {array.shape}; the model needs {expected}")
-    images = array.reshape(-1, *image_shape)
-    if not len(images):
-        raise DataError(f"{path} holds no images")
-    if images.dtype == np.uint8:
-        return to_float(images.astype(np.uint8, copy=False))
-    if not np.issubdtype(images.dtype, np.floating):
-        raise DataError(f"{path} holds numbers of type {images.dtype}; use uint8, or floats in [0, 1]")
-    floats = images.astype(np.float32)
-    if flaw := flaw_of_range(floats):
-        raise DataError(f"{path} holds {flaw}; floats must lie in [0, 1]")
-    return floats

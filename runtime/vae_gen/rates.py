@@ -12,7 +12,7 @@ from pathlib import Path
 from vae_gen.cpus import usable_cpus
 from vae_gen.defaults import SUFFIXES
 from vae_gen.errors import OutputError
-from vae_gen.generate import decode_each, draw_each, open_model, plan
+from vae_gen.generate import decode_each, latents_in, open_model, plan
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
 from vae_gen.reading import AS_STATED, Reading
@@ -58,7 +58,7 @@ def _decode(run: Run, crew: Crew) -> tuple[float, int]:
     begin = time.perf_counter()
     for _ in decode_each(
         network,
-        partial(draw_each, run, network.latent_dim),
+        partial(latents_in, run, network.latent_dim),
         run.indices,
         crew.batch_size,
         min(crew.threads or usable_cpus(), usable_cpus()),

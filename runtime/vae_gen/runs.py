@@ -15,7 +15,7 @@ from vae_gen import deflate
 from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
-from vae_gen.latents import check_seed
+from vae_gen.latents import Latents, check_seed
 from vae_gen.parts import GRID, STATE, Parts, beside, cut, share
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
@@ -38,6 +38,14 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "deflate": deflate.NAME,
     }
+
+
+@dataclass(frozen=True)
+class Given:
+    """Latents that somebody has: image i is that of row i."""
+
+    source: str  # as --z takes it
+    latents: Latents = field(compare=False, repr=False)  # [n, latent_dim]
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,12 @@ class Run:
     metadata: bool = True  # write provenance into images
     latents: bool = False  # write latents beside images
     grid: tuple[int, int] | None = None  # rows and columns of the contact sheet
+    given: Given | None = None  # instead of a seed
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def __post_init__(self) -> None:
+        if (self.seed is None) != (self.given is not None):
+            raise UsageError("a run is of a seed, or of given latents; give one of them")
         if self.seed is not None:
             check_seed(self.seed)
         if self.part_size is not None and self.part_size < 1:
@@ -194,8 +205,12 @@ class Run:
     def command(self) -> str:
         """What to type to get the same images; --out is left to whoever does."""
         first = self.indices.ranges[0]
-        words: list[object] = ["vae-gen", "sample", "--model", self.model, *self.reading.as_options]
-        words += ["--seed", self.seed]
+        words: list[object] = ["--model", self.model, *self.reading.as_options]
+        if self.given is not None:
+            return shlex.join(
+                ["vae-gen", "decode", *map(str, words), "--z", self.given.source, "--format", self.format]
+            )
+        words = ["vae-gen", "sample", *words, "--seed", self.seed]
         if len(self.indices.ranges) > 1:
             words += ["--indices", self.indices]
         else:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import vae_gen
 from click.shell_completion import ShellComplete
 from PIL import Image
 from vae_gen.cli import COMMANDS, cli, main
+from vae_gen.defaults import FORMATS
 from vae_gen.latents import draw, traversal
+from vae_gen.stores import open_store
 
 from tests.conftest import MODELS
 from tests.runs import TINY
@@ -120,6 +123,38 @@ def test_decode_takes_typed_numbers_files_and_overwrite() -> None:
     assert len(np.load("a.npy")) == 1
 
 
+def test_decode_is_alone_in_its_place_and_clears_what_a_killed_one_left(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("decode", "--model", TINY, "--z", "-1,0.5,2", "-q")
+    Path("out/.images.1-2.partial").mkdir(parents=True)
+    for name in (".a.npy.1-2.partial", ".b.npy.1-2.partial"):
+        Path(name).touch()
+    with open_store("out").lock("manifest.json"):
+        assert main([*arguments, "--out", "out"]) == 1
+    assert "another process is at work on out/manifest.json" in capsys.readouterr().err
+    run(*arguments, "--out", "out")
+    run(*arguments, "--out", "a.npy")
+    assert sorted(path.name for path in Path("out").iterdir()) == ["000000000.png", "manifest.json"]
+    assert sorted(path.name for path in Path().iterdir()) == [
+        ".b.npy.1-2.partial",
+        "a.npy",
+        "a.npy.manifest.json",
+        "out",
+    ]
+    for out in ("out", "a.npy"):
+        assert main([*arguments, "--out", out]) == 1
+        message = f"Error: {out} already holds something; choose another --out, or give --overwrite\n"
+        assert capsys.readouterr().err == message
+
+
+def test_what_is_there_stays_if_there_is_nothing_to_put_in_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    run("decode", "--z", ",".join(["0"] * 16), "--out", "out")
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    largest = ",".join(["3e38", "-3e38"] * 8)  # with which sums in the network overflow
+    assert main(["decode", "--z", largest, "--out", "out", "--overwrite"]) == 1
+    assert "makes values that are not finite" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
 def test_encode_prints_csv_that_decode_reads(capsys: pytest.CaptureFixture[str]) -> None:
     z = draw(0, 0, 3, 3)
     save_pictures(z)
@@ -152,6 +187,28 @@ def test_encode_writes_files_and_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert captured.err == "latents of 3 pictures in z.npz\n"
     run("encode", "pictures", "--model", TINY, "--invert", "--out", "inverted.npy", "--quiet")
     np.testing.assert_allclose(np.load("inverted.npy"), reference.encode(1 - images)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_encode_reads_what_sample_writes(
+    format: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_gen.parts.IMAGES_PER_FOLDER", 4)
+    size = [] if format == "png" else ["--shard-size", 4]
+    what = ("sample", "--model", TINY, "--n", 10, "--seed", 3, "--latents", "-q", "--format", format)
+    run(*what, *size, "--out", "digits")
+    if format != "png":
+        run(*what, "--out", f"digits.{format}")
+    mean, _ = reference.encode(expected_pixels(draw(3, 0, 10, 3)) / np.float32(255))
+    for place in ("digits", *([] if format == "png" else [f"digits.{format}"])):
+        run("encode", place, "--model", TINY, "--json")
+        rows = json.loads(capsys.readouterr().out)
+        np.testing.assert_allclose([row["mean"] for row in rows], mean, atol=1e-5)
+        names = [row["picture"] for row in rows]
+        if format == "png":
+            assert names == [f"digits/{index // 4:05d}/{index:09d}.png" for index in range(10)]
+        elif place != "digits":
+            assert names == [f"{place}[{index}]" for index in range(10)]
 
 
 # traverse
@@ -241,6 +298,11 @@ def test_a_caption_above_all_latents_names_each_of_them() -> None:
             tile = second[0, y + above : y + above + cell, x : x + cell]
             np.testing.assert_array_equal(tile, expected[1, 0].repeat(2, 0).repeat(2, 1))
     assert len({strip.tobytes() for strip in label.values()}) == 8
+
+
+def test_no_seed_is_drawn_for_a_latent_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["traverse", "--dim", "16"]) == 2
+    assert capsys.readouterr().err == "Error: dim is 16; the model has 16 latents, numbered 0 to 15\n"
 
 
 # reconstruct
@@ -347,6 +409,37 @@ def test_info_says_what_the_bundle_says(capsys: pytest.CaptureFixture[str]) -> N
     assert "latent_mean        0, 0.125, -0.25" in lines
     run("info", MODELS / "foreign/plain.onnx", "--layout", "nchw")
     assert "latent_dim         3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["info --json", "bench --seconds 0 --json"])
+def test_a_model_s_place_may_be_an_option_as_in_other_commands(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for place in ([TINY], ["--model", TINY], ["mnist"], []):
+        run(*command.split(), *place)
+        values = json.loads(capsys.readouterr().out)
+        found.append(values.get("name", values.get("model")))
+    assert found[0] == found[1] != found[2] == found[3] == "mnist"
+    assert main([*command.split(), "mnist", "--model", "notebook"]) == 2
+    assert "mnist and --model notebook both name the model; give one of them" in capsys.readouterr().err
+
+
+def test_a_bundle_that_a_shipped_name_hides_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    hint = "mnist is the model that ships; ./mnist is the one here\n"
+    Path("mnist").mkdir()  # a folder of pictures, say
+    run("sample", "--n", 1, "--seed", 1, "--out", "a")
+    assert hint not in capsys.readouterr().err
+    shutil.copytree(MODELS / "tiny", "mnist", dirs_exist_ok=True)
+    for command in (["sample", "--n", 1, "--seed", 1, "--out", "b"], ["info"], ["info", "--model", "mnist"]):
+        run(*command)
+        assert capsys.readouterr().err.startswith(hint)
+    run("sample", "--n", 1, "--seed", 1, "--out", "c", "--quiet")
+    assert capsys.readouterr().err == ""
+    run("info", "./mnist")
+    found = capsys.readouterr()
+    assert found.out.startswith("name               tiny")
+    assert found.err == ""
 
 
 # completion, help and errors

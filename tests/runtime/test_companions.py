@@ -72,14 +72,15 @@ def test_a_data_set_leaves_the_sheet_out_and_says_so() -> None:
     [None, "[", "[]", '{"name": "my web page", "grid": "3x3"}', '{"decoder_sha256": "0", "grid": null}'],
 )
 def test_a_picture_of_ones_own_is_one_whatever_it_is_called(manifest: str | None) -> None:
-    Path("out").mkdir()
+    for folder in ("pictures", "arrays"):
+        Path(folder).mkdir()
+        if manifest is not None:
+            Path(folder, "manifest.json").write_text(manifest)
     for name in ("grid.png", "power.grid.png", "powergrid.png"):
-        Image.new("RGB", (4, 5)).save(Path("out", name))
-    np.save("out/latents.npy", np.zeros((2, 3, 5, 4), np.uint8))
-    if manifest is not None:
-        Path("out/manifest.json").write_text(manifest)
-    mine = ["out/grid.png", "out/latents.npy[0]", "out/latents.npy[1]", "out/power.grid.png", "out/powergrid.png"]
-    assert names("out") == mine
+        Image.new("RGB", (4, 5)).save(Path("pictures", name))
+    np.save("arrays/latents.npy", np.zeros((2, 3, 5, 4), np.uint8))
+    assert names("pictures") == ["pictures/grid.png", "pictures/power.grid.png", "pictures/powergrid.png"]
+    assert names("arrays") == ["arrays/latents.npy[0]", "arrays/latents.npy[1]"]
 
 
 def test_a_name_that_only_ends_alike_is_a_picture() -> None:

@@ -58,7 +58,7 @@ def test_channels_may_come_first_or_last_or_be_none(tmp_path: Path, channels: in
 def test_axes_that_may_both_be_the_channels_need_a_word(tmp_path: Path) -> None:
     images = pixels(24, 3, 6, 4)
     np.save(tmp_path / "a.npy", images)
-    with pytest.raises(DataError, match=r"shape \(24, 3, 6, 4\); both .* may be the channels: give --channels"):
+    with pytest.raises(DataError, match=r"shape \(24, 3, 6, 4\); two of its axes may be the channels: give --channels"):
         load_data_set(tmp_path / "a.npy")
     np.testing.assert_array_equal(load_data_set(tmp_path / "a.npy", DataOptions(channels=3)).train, images[4:])
     assert load_data_set(tmp_path / "a.npy", DataOptions(channels=4)).image_shape == (4, 3, 6)
@@ -120,7 +120,7 @@ def test_a_directory_named_as_mnist_takes_the_options_too(folder: Path) -> None:
         (pixels(24, 48), r"shape \(24, 48\); use \[n, H, W\]"),
         (pixels(24, 2, 6, 8), "neither its second nor its last axis is 1, 3 or 4"),
         (pixels(24, 6, 8).astype(np.int64), "numbers of type int64; use uint8, or floats"),
-        (np.full((24, 6, 8), 16.0), r"values from 16 to 16; floats must lie in \[0, 1\]"),
+        (np.full((24, 6, 8), 16.0), r"values from 16 to 16; pixels must lie in \[0, 1\]; divide"),
         (np.full((24, 6, 8), np.nan), "holds values that are no numbers"),
         (np.array([{}]), "cannot read"),
         (pixels(24, 0, 8), "holds no images"),

@@ -214,7 +214,7 @@ def test_a_gif_counts_in_hundredths_of_a_second(tmp_path: Path, fps: float, mill
 
 
 def test_frames_too_large_for_their_format_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot write frames of 20000x1 as WEBP: .*smaller --scale"):
+    with pytest.raises(OutputError, match=r"cannot write frames of 1x20000 as WEBP: .*smaller --scale"):
         save_animation(to_frames(np.zeros((2, 1, 1, 20_000), np.uint8)), tmp_path / "a.webp", fps=10)
     assert list(tmp_path.iterdir()) == []
 

@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 from vae_gen import jobs
 from vae_gen.cli import main
@@ -24,7 +25,7 @@ from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
 from vae_gen.model import load
 from vae_gen.parts import Part
-from vae_gen.runs import Record, Run
+from vae_gen.runs import Given, Record, Run
 from vae_gen.stores import open_store
 from vae_gen.verify import read_manifests, verify
 from vae_gen.workers import local_processes
@@ -43,6 +44,12 @@ def run_of(model: Path, **values: object) -> Run:
     opened = load(model, threads=1)
     values = {"seed": 3, "indices": Indices.of(0, 1000), "format": "npy", "part_size": 90, "latents": True, **values}
     return Run(str(model), opened.name, opened.decoder_sha256, opened.image_shape, opened.reading, **values)
+
+
+def test_a_run_is_of_a_seed_or_of_given_latents() -> None:
+    for values in ({"seed": None}, {"given": Given("z.npy", np.zeros((1000, 3), np.float32))}):
+        with pytest.raises(UsageError, match="of a seed, or of given latents; give one of them"):
+            run_of(MODELS / "tiny", **values)
 
 
 @pytest.mark.parametrize("format", ["npy", "png"])

@@ -99,11 +99,16 @@ def test_images_of_another_shape_or_range_are_refused(tiny: Path) -> None:
     model = load(tiny)
     with pytest.raises(DataError, match=r"shape \(1, 3, 4, 5\); tiny needs \[n, 3, 5, 4\]"):
         model.encode(np.zeros((1, 3, 4, 5)))
-    with pytest.raises(DataError, match="the images hold values from 0 to 255; they must lie in"):
-        model.encode(np.linspace(0, 255, 60).reshape(1, 3, 5, 4))
+    for kind in (np.uint8, np.float64):
+        with pytest.raises(
+            DataError, match=r"hold values from 0 to 255; pixels must lie in \[0, 1\]; divide them by 255$"
+        ):
+            model.encode(np.linspace(0, 255, 60).astype(kind).reshape(1, 3, 5, 4))
+    with pytest.raises(DataError, match=r"the images hold values from -1 to 255; pixels must lie in \[0, 1\]$"):
+        model.encode(np.linspace(-1, 255, 60).reshape(1, 3, 5, 4))
     some = np.full((1, 3, 5, 4), 0.5)
     some[0, 2, 4, 3] = np.nan
-    with pytest.raises(DataError, match=r"the images hold values that are no numbers \(nan\); they must lie in"):
+    with pytest.raises(DataError, match=r"the images hold values that are no numbers \(nan\); pixels must lie in"):
         model.encode(some)
 
 

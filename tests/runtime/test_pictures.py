@@ -4,11 +4,13 @@ import gzip
 import io
 import os
 import struct
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, read_idx
 from vae_gen.pictures import load_pictures
@@ -104,6 +106,19 @@ def test_a_folder_gives_its_pictures_by_name_and_nothing_else(tmp_path: Path) ->
     assert np.round(loaded.images[:, 0, 0, 0] * 255).tolist() == [2, 1, 3]
 
 
+def test_pictures_may_stand_in_folders_below_and_arrays_count_where_there_are_none(tmp_path: Path) -> None:
+    for name in ("a/2.npy", "1.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / name, pixels((1, 5, 4)))
+    assert load_pictures([tmp_path], GREY).names == [f"{tmp_path}/{name}" for name in ("1.npy", "a/2.npy")]
+    for level, name in ((1, "c.png"), (2, "b/00001/d.png"), (3, "b/00000/e.png"), (4, "b/.f.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.new("L", (4, 5), level).save(tmp_path / name)
+    loaded = load_pictures([tmp_path], GREY)
+    assert loaded.names == [f"{tmp_path}/{name}" for name in ("b/00000/e.png", "b/00001/d.png", "c.png")]
+    assert np.round(loaded.images[:, 0, 0, 0] * 255).tolist() == [3, 2, 1]
+
+
 def test_a_name_that_is_no_text_is_shown_as_one(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"a\xff.png")
     Image.new("L", (4, 5)).save(path)
@@ -131,11 +146,14 @@ def test_arrays_of_the_right_shape_are_taken(tmp_path: Path, shape: tuple[int, .
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 4, 5), np.uint8), r"shape \(2, 4, 5\); the model needs \[n, 1, 5, 4\] or \[n, 5, 4\]"),
+        (np.zeros((3, 10, 8), np.uint8), r"\(3, 10, 8\); two of its axes may be the channels: save \[n, 1, H, W\]"),
+        (np.zeros((10, 8, 3), np.uint8), r"\(10, 8, 3\); two of its axes may be the channels: save \[n, 1, H, W\]"),
+        (np.zeros((10, 20), np.uint8), r"shape \(10, 20\); use \[n, H, W\]"),
+        (np.zeros((2, 5, 5, 5), np.uint8), r"shape \(2, 5, 5, 5\); neither"),
         (np.zeros((0, 5, 4), np.uint8), "holds no images"),
         (np.zeros((), np.uint8), r"shape \(\)"),
         (np.zeros((2, 5, 4), np.int32), "type int32; use uint8, or floats"),
-        (np.full((2, 5, 4), 2.0), "from 2 to 2; floats must lie in"),
+        (np.full((2, 5, 4), 2.0), r"from 2 to 2; pixels must lie in \[0, 1\]; divide them by 255"),
         (np.full((2, 5, 4), np.nan), "holds values that are no numbers"),
         (np.array([{}]), "cannot read"),
     ],
@@ -145,6 +163,52 @@ def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, message: st
     with pytest.raises(DataError, match=message) as raised:
         load_pictures([tmp_path / "a.npy"], GREY)
     assert str(tmp_path / "a.npy") in str(raised.value)
+
+
+@pytest.mark.parametrize("model", [GREY, COLOR, ALPHA, (4, 3, 4), (3, 4, 3)])
+def test_the_axes_of_arrays_are_those_that_make_the_model_s_images(tmp_path: Path, model: tuple[int, int, int]) -> None:
+    images = pixels((2, *model))
+    last = images.transpose(0, 2, 3, 1)
+    arrays = [images, last, images[:1], last[:1], images[0], last[0]]
+    for number, array in enumerate(arrays):
+        np.save(tmp_path / f"{number}.npy", array)
+        found = np.round(load_pictures([tmp_path / f"{number}.npy"], model).images * 255)
+        np.testing.assert_array_equal(found, images if number < 2 else images[:1])
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+def test_arrays_of_another_size_or_colour_are_fitted_as_pictures_are(tmp_path: Path, scale: int) -> None:
+    images = pixels((3, 10, 12, 3))
+    np.save(tmp_path / "a.npy", images if scale == 1 else images / np.float32(scale))
+    for shape in (GREY, COLOR):
+        expected = []
+        for image in images:
+            picture = Image.fromarray(image).convert("L" if shape == GREY else "RGB")
+            expected.append(np.asarray(ImageOps.fit(picture, (4, 5), Image.Resampling.LANCZOS)).reshape(5, 4, -1))
+        found = load_pictures([tmp_path / "a.npy"], shape).images * 255
+        np.testing.assert_array_equal(np.round(found), np.stack(expected).transpose(0, 3, 1, 2))
+
+
+def test_an_npz_file_gives_all_its_images_and_no_labels(tmp_path: Path) -> None:
+    train, test = pixels((2, 5, 4)), pixels((3, 5, 4), seed=1)
+    a, b = tmp_path / "a.npz", tmp_path / "b.npz"
+    np.savez(a, x_test=test, x_train=train, y_train=np.array([{}, {}]))
+    np.savez_compressed(b, train)
+    loaded = load_pictures([a, b], GREY)
+    places = ["/test[0]", "/test[1]", "/test[2]", "/train[0]", "/train[1]"]
+    assert loaded.names == [*(f"{a}{place}" for place in places), f"{b}[0]", f"{b}[1]"]
+    np.testing.assert_array_equal(np.round(loaded.images[:, 0] * 255), np.concatenate([test, train, train]))
+
+
+def test_archives_of_others_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("cat.jpg", b"")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("cat.jpg"))
+    named = ".*named by their index.*; .* unpack the pictures into a folder$"
+    for name in ("a.zip", "a.tar"):
+        with pytest.raises(DataError, match=f"{name} holds 'cat.jpg'{named}"):
+            load_pictures([tmp_path / name], GREY)
 
 
 def png() -> bytes:
@@ -169,7 +233,7 @@ def floating_point() -> bytes:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"hello", "broken: no picture that Pillow knows, no .npy array and no IDX file begins as it does$"),
+        (b"hello", "broken: no picture that Pillow knows, no .npy, .npz or IDX file and no tar or zip archive"),
         (png()[:200], "cannot read"),
         (png()[:60] + b"\0" * 40 + png()[100:], "cannot read"),
         (gzip.compress(idx(pixels((3, 5, 4))))[:40], "cannot read"),
@@ -177,8 +241,8 @@ def floating_point() -> bytes:
         (idx(pixels((3, 5, 4)))[:-1], "is truncated: 75 bytes, 76 expected"),
         (idx(pixels((3, 5, 4)))[:10], "is truncated: 10 bytes, its header alone needs 16"),
         (idx(pixels((3, 5, 4))) + b"x", "is longer than its header says"),
-        (idx(pixels((7,))), r"1 dimensions \(labels\); 3 are needed \(images\)"),
-        (idx(pixels((3, 4, 5))), r"shape \(3, 4, 5\)"),
+        (idx(pixels((7,))), r"1 dimensions \(labels\); 3 or 4 are needed \(images\)"),
+        (idx(pixels((3, 10, 8))), r"shape \(3, 10, 8\)"),
         (b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((", "cannot read"),
         (npy_header((10**12, 10**6)), "cannot read"),
         (floating_point(), "its pixels are floating-point numbers"),

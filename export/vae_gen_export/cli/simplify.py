@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from vae_gen.cli import options
 from vae_gen.errors import BundleError, MissingExtraError, OutputError
-from vae_gen.files import whole_file
+from vae_gen.files import make_folder, whole_file
 
 if TYPE_CHECKING:
     import onnx
@@ -61,6 +61,7 @@ def simplify(source: Path, target: Path, overwrite: bool, as_json: bool, quiet: 
             f"the simplified graph differs from {source} by {difference:.2g} of the largest value, and at most "
             f"{allowed:.2g} is allowed; nothing was written. Please report this, with the file"
         )
+    make_folder(target.parent)
     with whole_file(target) as partial:
         partial.write_bytes(after.SerializeToString())
 

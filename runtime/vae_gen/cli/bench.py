@@ -29,7 +29,7 @@ from vae_gen.reading import Reading
     help="Each way runs with ever more images until it takes this long.",
 )
 @options.batch_size_option
-@options.threads_option
+@options.threads_each_option
 @options.workers_option
 @options.json_option
 def bench(

@@ -34,7 +34,8 @@ def encode(
 ) -> None:
     """Turn pictures into latents.
 
-    PICTURES are files that Pillow reads, folders of them, .npy arrays or IDX files.
+    PICTURES are files that Pillow reads, arrays in .npy, .npz or IDX files, tar and zip archives that sample has
+    written, and folders of these. Images of another size are scaled and cropped about their centre.
 
     \b
     vae-gen encode digit.png

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vae_gen.bundles import DEFAULT, shipped
+from vae_gen.bundles import DEFAULT, is_shadowed, shipped
 from vae_gen.defaults import FORMATS
 from vae_gen.errors import UsageError
 from vae_gen.reading import LAYOUTS, Range, Reading, parse_range
@@ -95,17 +95,50 @@ def not_empty(context: click.Context, parameter: click.Parameter, value: str) ->
 
 
 MODEL = ModelType()
-model_option = click.option(
-    "--model",
-    type=MODEL,
-    default=DEFAULT,
-    show_default=True,
-    help="A shipped model's name, a bundle's directory, or a decoder.onnx.",
+
+
+def _names_the_model(*parameters: Decorator) -> Decorator:
+    """Parameters that reach the command as its argument `model`; of a path that is not meant, it is told."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def called(*arguments: Any, model: str | None, model_too: str | None = None, **others: Any) -> Any:
+            if model is not None and model_too is not None:
+                raise UsageError(f"{model} and --model {model_too} both name the model; give one of them")
+            chosen = next((name for name in (model, model_too) if name is not None), DEFAULT)
+            if is_shadowed(chosen):
+                say(f"{chosen} is the model that ships; ./{chosen} is the one here", others.get("quiet", False))
+            return command(*arguments, model=chosen, **others)
+
+        for parameter in reversed(parameters):
+            parameter(called)
+        return called
+
+    return decorate
+
+
+model_option = _names_the_model(
+    click.option(
+        "--model",
+        type=MODEL,
+        default=DEFAULT,
+        show_default=True,
+        help="A shipped model's name, a bundle's directory, or a decoder.onnx.",
+    )
 )
-bundle_option = click.option(
-    "--model", type=MODEL, default=DEFAULT, show_default=True, help="A shipped model's name, or a bundle's directory."
+bundle_option = _names_the_model(
+    click.option(
+        "--model",
+        type=MODEL,
+        default=DEFAULT,
+        show_default=True,
+        help="A shipped model's name, or a bundle's directory.",
+    )
 )
-model_argument = click.argument("model", type=MODEL, default=DEFAULT)
+model_argument = _names_the_model(
+    click.argument("model", type=MODEL, required=False),
+    click.option("--model", "model_too", type=MODEL, help=f"MODEL, as other commands take it.  [default: {DEFAULT}]"),
+)
 _reading_options = (
     click.option(
         "--layout",
@@ -127,6 +160,11 @@ seed_option = click.option(
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(1, 1024), help="Processors to use. Default: all that this process may."
+)
+threads_each_option = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Processors that each of --workers uses. Default: all that this process may, shared among them.",
 )
 workers_option = click.option(
     "--workers",

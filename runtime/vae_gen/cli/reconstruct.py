@@ -35,8 +35,11 @@ def reconstruct(
 ) -> None:
     """Show what the model makes of pictures, and how far off it is.
 
-    PICTURES are files that Pillow reads, folders of them, .npy arrays or IDX files. The sheet has inputs over
-    reconstructions, from the posterior mean. Errors are sums of squared errors over a picture's values in [0, 1].
+    PICTURES are files that Pillow reads, arrays in .npy, .npz or IDX files, tar and zip archives that sample has
+    written, and folders of these. Images of another size are scaled and cropped about their centre.
+
+    The sheet has inputs over reconstructions, from the posterior mean. Errors are sums of squared errors over a
+    picture's values in [0, 1].
 
     \b
     vae-gen reconstruct digit.png

@@ -60,7 +60,7 @@ def _parse_pair(separator: str, example: str) -> options.Callback:
 )
 @click.option("--no-metadata", is_flag=True, help="Write no seed, index and model into the images.")
 @options.batch_size_option
-@options.threads_option
+@options.threads_each_option
 @options.workers_option
 @click.option("--dask", metavar="ADDRESS", help="Let the workers of this Dask cluster make the images.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted; what is complete is kept.")

@@ -70,7 +70,7 @@ def traverse(
     from vae_gen.errors import UsageError
     from vae_gen.images import enlarge, grid, viewing_factor
     from vae_gen.latent_files import read_latents
-    from vae_gen.latents import draw, fresh_seed, traversal
+    from vae_gen.latents import check_dim, draw, fresh_seed, traversal
     from vae_gen.model import load
     from vae_gen.pictures import load_pictures
 
@@ -81,6 +81,8 @@ def traverse(
     check_format(out)
     options.check_not_an_input(out, [picture] if picture else [])
     network = load(model, threads, **vars(reading))
+    if dim is not None:
+        check_dim(dim, network.latent_dim)
     if z is not None:
         points = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
     elif picture is not None:

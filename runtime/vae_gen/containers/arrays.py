@@ -66,7 +66,10 @@ class ArrayContainer:
 
 
 def read_npy(file: IO[bytes], source: str) -> Iterator[Chunk]:
-    """The images in an .npy file that holds uint8 [n, C, H, W]. Raises DataError."""
+    """The images in an .npy file that holds uint8 [n, C, H, W], as `sample` writes it.
+
+    Raises DataError; what people may have in such files, image_arrays reads.
+    """
     with cannot_read(source):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged headers make Python's parser warn

@@ -1,0 +1,49 @@
+"""A picture of any kind and size -> the shape of a data set's or a model's images."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageOps
+
+from vae_gen.images import ImageShape
+from vae_gen.manifest import COLOR_MODES
+
+GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
+QUARTER_TURNS = (5, 6, 7, 8)  # values of EXIF's orientation that swap height and width
+
+
+def fit_picture(picture: Image.Image, image_shape: ImageShape) -> npt.NDArray[np.uint8]:
+    """A Pillow picture of any mode and size -> uint8 [C, H, W]. Raises ValueError for floating-point pixels."""
+    channels, height, width = image_shape
+    # A large JPEG is decoded at a half, a quarter or an eighth of its size, at least twice what is needed.
+    picture.draft(None, (2 * max(height, width), 2 * max(height, width)))
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16 bits in one of several guises
+        values = np.clip(np.asarray(picture, np.int64), 0, 65535)
+        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    elif picture.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose range nobody knows; save it with integers")
+    if picture.has_transparency_data and channels != 4:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture = picture.convert(COLOR_MODES[channels])
+    if picture.size != (width, height):
+        picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(picture)
+    return pixels[None] if channels == 1 else np.moveaxis(pixels, -1, 0)
+
+
+def shown_size(picture: Image.Image) -> tuple[int, int]:
+    """Height and width as the picture is to be shown, without decoding it."""
+    width, height = picture.size
+    # PNG's own getexif would decode all pixels to find an orientation that was written after them.
+    orientation = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
+    # A TIFF is turned by Pillow itself, and has its size as shown from the beginning.
+    turned = picture.format != "TIFF" and orientation in QUARTER_TURNS
+    return (width, height) if turned else (height, width)
+
+
+def is_grey(picture: Image.Image) -> bool:
+    """Whether the picture's mode has no colour; a palette or RGB may still hold nothing but greys."""
+    return picture.mode in GREY_MODES or picture.mode.startswith("I;")
