@@ -143,12 +143,21 @@ def test_the_discriminator_compares_decoded_noise_with_the_target(monkeypatch: p
 
     monkeypatch.setattr(Discriminator, "loss", look)
     settings = config(latent_dim=2, batch_size=64, adversarial_share=1.0, adversarial_target=target)
-    PriorFit(vae, images, settings, CPU).take_step(1)
+    fit = PriorFit(vae, images, settings, CPU)
+    before = copy.deepcopy(fit.prior.state_dict())
+    fit.take_step(1)
     (real,) = shown
     assert len(real) == 32
     apart, row = (real[:, None] - allowed).abs().amax(2).min(1)
     assert apart.max() < 1e-6
     assert len(row.unique()) > 10
+
+    def learned(part: str) -> bool:
+        return any(tensor.any() for name, tensor in moved.items() if name.startswith(part))
+
+    moved = {name: value - before[name] for name, value in fit.prior.state_dict().items()}
+    assert learned("flow.couplings")
+    assert learned("decoder") == (target == "images")
 
 
 def test_the_composite_reconstructs_as_the_vae_does_and_knows_its_variances() -> None:

@@ -82,12 +82,13 @@ CHANGEABLE = ("steps", "device", "threads")
 @click.option(
     "--adversarial-share",
     type=float,
-    help="Share of the prior's steps, 0 to 1, that train flow and decoder against a discriminator.",
+    help="Share of the prior's steps, 0 to 1, that are against a discriminator.",
 )
 @click.option(
     "--adversarial-target",
     type=click.Choice(ADVERSARIAL_TARGETS),
-    help="What samples shall look like to it: the images, where their reconstructions are sharp, or else those.",
+    help="What samples shall look like to it: the images, and the decoder learns too, or, where these are soft, "
+    "reconstructions.",
 )
 @click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps, ...; auto takes a CUDA GPU where there is one.")

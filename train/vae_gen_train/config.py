@@ -61,8 +61,8 @@ class TrainConfig:
     prior_steps: int = 0  # further steps, that fit a flow as the prior; 0: there is none
     flow_couplings: int = 8
     flow_width: int = 96  # of the hidden layers in each coupling
-    adversarial_share: float = 0.55  # of prior_steps, in which flow and decoder learn against a discriminator
-    adversarial_target: str = "images"  # one of ADVERSARIAL_TARGETS: what decoded noise is to be taken for
+    adversarial_share: float = 0.55  # of prior_steps, that are against a discriminator
+    adversarial_target: str = "images"  # one of ADVERSARIAL_TARGETS; with "images" the decoder learns too
 
     def __post_init__(self) -> None:
         positive = ("latent_dim", "batch_size", "steps", "evaluate_every", "checkpoint_every", "picture_every")

@@ -10,7 +10,7 @@ lost (Grover et al. 2018, "Flow-GAN", section 4.2). The encoder does not change:
 inverse behind the encoder.
 
 Where reconstructions are much softer than images, the discriminator would tell all that is decoded by that alone. There
-it compares decoded noise with decoded draws from the posteriors.
+it compares decoded noise with decoded draws from the posteriors, and the flow learns alone.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Prior(nn.Module):
         """Begin with a flow that does nothing and a copy of the decoder of `vae`."""
         super().__init__()
         self.flow = Flow(config.latent_dim, config.flow_couplings, config.flow_width)
-        self.decoder = copy.deepcopy(vae.decoder).requires_grad_().eval()
+        self.decoder = copy.deepcopy(vae.decoder).requires_grad_(config.adversarial_target == "images").eval()
         self.log_var = nn.Linear(vae.encoder.mean.in_features, config.latent_dim)
         nn.init.zeros_(self.log_var.weight)  # until it is fitted, a posterior is as wide as the prior
         nn.init.zeros_(self.log_var.bias)
