@@ -9,12 +9,12 @@ that is busy with other things is busy for each of them; compare them with each 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from turns import images_per_second, medians_in_turns
 from vae_gen.manifest import DECODER
 
 SECONDS = 0.5  # a round of one session
@@ -27,14 +27,6 @@ def open_decoder(path: Path, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def images_per_second(session: onnxruntime.InferenceSession, z: np.ndarray) -> float:
-    started, done = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - started) < SECONDS:
-        session.run(None, {"z": z})
-        done += len(z)
-    return done / elapsed
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", type=Path, nargs="+")
@@ -43,21 +35,16 @@ def main() -> None:
     arguments = parser.parse_args()
 
     random = np.random.default_rng(0)
-    sessions, latents = {}, {}
+    measures = {}
     for bundle in arguments.bundles:
         for rows in ROWS:
             session = open_decoder(bundle / DECODER, arguments.threads)
-            sessions[bundle, rows] = session
-            latents[bundle, rows] = random.standard_normal((rows, session.get_inputs()[0].shape[1]), np.float32)
-    rates: dict[tuple[Path, int], list[float]] = {key: [] for key in sessions}
-    for number in range(arguments.rounds + 1):
-        for key, session in sessions.items():
-            rate = images_per_second(session, latents[key])
-            if number:  # the first round warms up
-                rates[key].append(rate)
-    medians = {key: statistics.median(found) for key, found in rates.items()}
-    first = max(medians[arguments.bundles[0], rows] for rows in ROWS)
-    for (bundle, rows), rate in medians.items():
+            z = random.standard_normal((rows, session.get_inputs()[0].shape[1]), np.float32)
+            make = partial(session.run, None, {"z": z})
+            measures[bundle, rows] = partial(images_per_second, make, rows, SECONDS)
+    rates = medians_in_turns(measures, arguments.rounds)
+    first = max(rates[arguments.bundles[0], rows] for rows in ROWS)
+    for (bundle, rows), rate in rates.items():
         size = (bundle / DECODER).stat().st_size / 1000
         print(f"{bundle!s:28} {size:8,.0f} kB  {rows:5} rows a run {rate:10,.0f} images/s  {rate / first:6.1f}")
 

@@ -8,25 +8,17 @@ Both graphs take turns; compare them with each other, not with another run's.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from turns import images_per_second, medians_in_turns
 from vae_gen.graph import Graph
 from vae_gen_export.publish import publish
 from vae_gen_export.sources.training_run import open_run
 
 SECONDS = 1.0  # a round of one graph
-
-
-def images_per_second(graph: Graph, z: np.ndarray) -> float:
-    started, done = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - started) < SECONDS:
-        graph.run(z)
-        done += len(z)
-    return done / elapsed
 
 
 def main() -> None:
@@ -46,15 +38,12 @@ def main() -> None:
             graphs[name] = Graph(path, arguments.threads, rows_per_run=arguments.batch)
             sizes[name] = path.stat().st_size
     z = np.random.default_rng(0).standard_normal((arguments.batch, manifest.description.latent_dim), np.float32)
-    rates: dict[str, list[float]] = {name: [] for name in graphs}
-    for number in range(arguments.rounds + 1):
-        for name, graph in graphs.items():
-            rate = images_per_second(graph, z)
-            if number:  # the first round warms up
-                rates[name].append(rate)
-    medians = {name: statistics.median(found) for name, found in rates.items()}
-    for name, rate in medians.items():
-        factor = rate / medians["as traced"]
+    measures = {
+        name: partial(images_per_second, partial(graph.run, z), len(z), SECONDS) for name, graph in graphs.items()
+    }
+    rates = medians_in_turns(measures, arguments.rounds)
+    for name, rate in rates.items():
+        factor = rate / rates["as traced"]
         print(f"{name:10} {sizes[name] / 1000:10.0f} kB {rate:12,.0f} images/s  {factor:6.1f} times as traced")
 
 

@@ -9,11 +9,11 @@ total, by its metrics.jsonl: vae-gen train --preset mlp --objective sse --latent
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 
 import numpy as np
 import torch
+from turns import medians_in_turns
 from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import ALONE
@@ -61,13 +61,7 @@ def main() -> None:
         "notebook-relu": Trained(TrainConfig.from_preset("notebook-relu")),
         "mlp": Trained(TrainConfig.from_preset("mlp", objective="sse", latent_dim=8, steps=arguments.mlp_steps)),
     }
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(arguments.rounds + 1):
-        for name, run in runs.items():
-            seconds = run.seconds_per_step()
-            if number:  # the first round warms up
-                found[name].append(seconds)
-    medians = {name: statistics.median(each) for name, each in found.items()}
+    medians = medians_in_turns({name: run.seconds_per_step for name, run in runs.items()}, arguments.rounds)
     totals = {name: medians[name] * steps[name] for name in runs}
     for name, total in totals.items():
         print(f"{name:14} {medians[name] * 1000:7.1f} ms a step, {steps[name]:6,} steps: {total:7,.0f} s")

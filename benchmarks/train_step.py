@@ -9,11 +9,12 @@ medians with each other, not with another run's.
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from turns import medians_in_turns
 from vae_gen_train.nets import VAE, SameConvTranspose2d, build
 from vae_gen_train.objective import kl_to_standard_normal, sum_of_squared_errors
 
@@ -57,15 +58,10 @@ def main() -> None:
             vae = vae.to(memory_format=layout)
             image = torch.rand(64, 1, 28, 28).to(memory_format=layout)
             name = f"{'transposed' if layer is Plain else 'turned':10}  {str(layout).removeprefix('torch.')}"
-            variants[name] = (vae, torch.optim.Adam(vae.parameters(), 5e-4, fused=True), image)
+            optimiser = torch.optim.Adam(vae.parameters(), 5e-4, fused=True)
+            variants[name] = partial(seconds_per_step, vae, optimiser, image)
 
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(arguments.rounds + 1):
-        for name, variant in variants.items():
-            seconds = seconds_per_step(*variant)
-            if number:  # the first round warms up
-                times[name].append(seconds)
-    medians = {name: statistics.median(found) for name, found in times.items()}
+    medians = medians_in_turns(variants, arguments.rounds)
     slowest = max(medians.values())
     for name, median in medians.items():
         print(f"{name:30} {median * 1000:7.1f} ms a step  {median / slowest:5.2f} of the slowest")

@@ -4,4 +4,4 @@ INDEX_DIGITS = 9  # a billion images
 SUFFIXES = {"npy": ".npy", "npz": ".npz", "tar": ".tar", "zip": ".zip", "idx": ".idx"}  # of one file of many images
 FORMATS = ("png", *SUFFIXES)
 MAX_TEMPERATURE = 100
-MAX_THREADS = 1024
+MAX_THREADS = 1024  # or processes

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from vae_gen.datasets import DataSet, load_idx_directory
 
 from tests.runtime.data_files import idx
 
@@ -25,3 +26,15 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "train-images-idx3-ubyte").write_bytes(idx(blobs(120, 12, 8, seed=1)))
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(blobs(20, 12, 8, seed=2))))
     return folder
+
+
+@pytest.fixture
+def data(small_data: Path) -> DataSet:
+    """The same files, read."""
+    return load_idx_directory(small_data)
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn at the end, which takes longer than the steps."""
+    monkeypatch.setattr("vae_gen_train.trainer.draw_report", lambda *arguments: None)

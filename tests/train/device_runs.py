@@ -22,7 +22,7 @@ from vae_gen_train.nets import VAE, build
 from vae_gen_train.progress import Progress
 
 from tests.train.conftest import blobs
-from tests.train.test_trainer import CrashError
+from tests.train.small_runs import CrashError
 
 PRIOR = {"prior_steps": 8, "flow_couplings": 2, "flow_width": 8}
 EVERYTHING = {"accumulate": 2, "clip_norm": 1.0, "free_bits": 0.1, "kl_warmup": 3} | PRIOR

@@ -27,8 +27,8 @@ from vae_gen_train.metrics_log import read_metrics
 
 from tests.runs import hashes
 from tests.train import device_runs
+from tests.train.small_runs import assert_same_run, comparable
 from tests.train.standin import Standin
-from tests.train.test_trainer import assert_same_run, comparable
 
 ENVIRONMENT = dict(os.environ)  # as it is outside tests
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from vae_gen.datasets import DataSet, load_idx_directory
+from vae_gen.datasets import DataSet
 from vae_gen.errors import UsageError
 from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.divergence import Watch
@@ -18,15 +18,10 @@ from vae_gen_train.evaluation import memory_format
 from vae_gen_train.nets import build
 from vae_gen_train.step import Stepper
 
+from tests.train.small_runs import config
 from tests.train.standin import Event, Standin
-from tests.train.test_trainer import config
 
 DEVICE = torch.device("standin", 0)
-
-
-@pytest.fixture
-def data(small_data: Path) -> DataSet:
-    return load_idx_directory(small_data)
 
 
 def test_the_standin_refuses_what_a_gpu_refuses() -> None:

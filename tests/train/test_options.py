@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from vae_gen.cli import main
-from vae_gen.datasets import DataSet, load_idx_directory
-from vae_gen.errors import StoppedError, UsageError, VaeGenError
-from vae_gen_train import step as step_module
+from vae_gen.datasets import DataSet
+from vae_gen.errors import UsageError
 from vae_gen_train import trainer
-from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import ALONE
@@ -30,8 +24,8 @@ from vae_gen_train.nets import build
 from vae_gen_train.progress import Progress
 from vae_gen_train.step import Stepper
 
-from tests.train.test_trainer import CrashError, assert_same_run
-from tests.train.test_trainer import config as small_config
+from tests.train.small_runs import CrashError, assert_same_run, tensors
+from tests.train.small_runs import config as small_config
 
 CPU = torch.device("cpu")
 EVERYTHING = {
@@ -49,22 +43,6 @@ EVERYTHING = {
 
 def config(preset: str = "notebook", **changes: object) -> TrainConfig:
     return small_config(preset, **{"threads": 1} | changes)
-
-
-@pytest.fixture
-def data(small_data: Path) -> DataSet:
-    return load_idx_directory(small_data)
-
-
-@pytest.fixture
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is drawn at the end, which takes longer than the steps."""
-    monkeypatch.setattr(trainer, "draw_report", lambda *arguments: None)
-
-
-def tensors(run: Path, kind: str = "network.") -> dict[str, torch.Tensor]:
-    found = load_file(run / "checkpoint.safetensors")
-    return {name.removeprefix(kind): tensor for name, tensor in found.items() if name.startswith(kind)}
 
 
 def differences(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
@@ -239,143 +217,6 @@ def test_a_checkpoint_from_before_the_options_goes_on(data: DataSet, tmp_path: P
 def test_options_that_cannot_work_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         config(**changes)
-
-
-# divergence
-
-
-def spoil(monkeypatch: pytest.MonkeyPatch, at: int, how: Callable[[Stepper], None]) -> None:
-    """Do something to a step's gradients after they were computed."""
-    original = Stepper.gradients
-
-    def spoiled(self: Stepper, step: int, indices: np.ndarray) -> step_module.Reading:
-        reading = original(self, step, indices)
-        if step == at:
-            how(self)
-        return reading
-
-    monkeypatch.setattr(Stepper, "gradients", spoiled)
-
-
-def images_of_step(data: DataSet, step: int) -> list[int]:
-    return next(islice(batches(0, len(data.train), 16, 0), step - 1, None)).tolist()
-
-
-@pytest.mark.usefixtures("no_report")
-@pytest.mark.parametrize("every", [{}, {"log_every": 100, "clip_norm": 1.0, "accumulate": 2}], ids=str)
-def test_a_loss_that_is_not_finite_is_told_with_its_step_and_images(
-    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: dict[str, object]
-) -> None:
-    culprit = images_of_step(data, 7)[5]  # in no earlier batch of this epoch
-    to_float = step_module.to_float
-    chosen = data.train[culprit]
-
-    def poisoned(images: np.ndarray, device: torch.device) -> torch.Tensor:
-        batch = to_float(images, device)
-        batch[[bool((image == chosen).all()) for image in images]] = torch.nan
-        return batch
-
-    monkeypatch.setattr(step_module, "to_float", poisoned)
-    with pytest.raises(VaeGenError, match="training diverged at step 7: reconstruction nan") as raised:
-        trainer.train(data, tmp_path / "run", config("notebook", checkpoint_every=3, **every))
-    assert f"training images {', '.join(map(str, images_of_step(data, 7)[:8]))}, ..." in str(raised.value)
-    found = json.loads((tmp_path / "run/diverged.json").read_text())
-    assert (found["step"], found["images"]) == (7, images_of_step(data, 7))
-    assert Checkpoint.open(tmp_path / "run").step == 6
-    assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "run").values())
-
-    monkeypatch.undo()
-    trainer.resume(data, tmp_path / "run")
-    assert not (tmp_path / "run/diverged.json").exists()
-
-
-def make_infinite(made: Stepper) -> None:
-    assert made.parameters[0].grad is not None
-    made.parameters[0].grad[0, 0] = torch.inf
-
-
-@pytest.mark.parametrize("checkpoint_every", [3, 100])
-def test_gradients_that_are_not_finite_are_found_before_they_are_saved(
-    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint_every: int
-) -> None:
-    spoil(monkeypatch, 3, make_infinite)
-    with pytest.raises(VaeGenError, match="diverged at step 3: its gradients made the weights infinite"):
-        trainer.train(data, tmp_path / "run", config("notebook", checkpoint_every=checkpoint_every))
-    assert json.loads((tmp_path / "run/diverged.json").read_text())["images"] == images_of_step(data, 3)
-    assert Checkpoint.open(tmp_path / "run").step == 0
-
-
-def test_a_gradient_norm_that_is_not_finite_ends_the_run(
-    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    norm = torch.nn.utils.get_total_norm
-    norms = iter(range(1, 100))
-    monkeypatch.setattr(
-        torch.nn.utils, "get_total_norm", lambda gradients: norm(gradients) * (torch.inf if next(norms) == 2 else 1)
-    )
-    with pytest.raises(VaeGenError, match=r"diverged at step 2: reconstruction .*, gradient norm inf"):
-        trainer.train(data, tmp_path / "run", config("notebook", clip_norm=1.0))
-
-
-# what the person at the terminal sees
-
-
-@pytest.mark.usefixtures("no_report")
-def test_every_step_is_told(data: DataSet, tmp_path: Path) -> None:
-    steps: list[int] = []
-    trainer.train(data, tmp_path / "run", config("notebook", log_every=5), Progress(step=steps.append))
-    assert steps == list(range(1, 13))
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
-def test_a_signal_during_the_last_evaluation_saves_and_stops(data: DataSet, tmp_path: Path) -> None:
-    told: list[int] = []
-
-    def interrupt(record: dict[str, object]) -> None:
-        if record["split"] == "validation":
-            os.kill(os.getpid(), signal.SIGINT)
-            assert told == [signal.SIGINT]  # at once
-
-    settings = config("notebook", steps=2, evaluate_every=100)
-    with pytest.raises(StoppedError, match="all 2 steps are saved; finish with --resume") as raised:
-        trainer.train(data, tmp_path / "run", settings, Progress(interrupt, stopping=told.append))
-    assert raised.value.exit_code == 130
-    assert Checkpoint.open(tmp_path / "run").step == 2
-    assert not (tmp_path / "run/samples.png").exists()
-    trainer.resume(data, tmp_path / "run")
-    assert (tmp_path / "run/samples.png").exists()
-
-
-def test_a_run_says_what_begins_and_tensorboard_gets_every_record(
-    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = tmp_path / "run"
-    options = ["--preset", "notebook", "--latent-dim", "3", "--batch-size", "16", "--steps", "2", "--threads", "1"]
-    chosen = ["--objective", "bce", "--device", "cpu", "--tensorboard", "--ema", "0.5", "--beta", "2"]
-    assert main(["train", "--data", str(small_data), "--out", str(run), *options, *chosen]) == 0
-    first, *others = capsys.readouterr().err.splitlines()
-    assert first == f"{small_data}: 110 pictures of 12x8; cpu, 1 thread; 2 steps into {run}"
-    assert [line.split()[:3] for line in others[:2]] == [["step", "2", "validation"], ["step", "2", "test"]]
-    assert main(["train", "--data", str(small_data), "--resume", str(run), "--beta", "1"]) == 2
-
-    events = EventAccumulator(str(run / "tensorboard")).Reload()
-    for record in read_metrics(run):
-        for name in ("reconstruction", "kl", "total", "sse"):
-            points = {event.step: event.value for event in events.Scalars(f"{name}/{record['split']}")}
-            assert points[record["step"]] == pytest.approx(record[name], rel=1e-6)
-
-
-def test_without_tensorboard_the_command_says_what_to_install(
-    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("vae_gen_train.tensorboard", "torch.utils.tensorboard"):
-        monkeypatch.delitem(__import__("sys").modules, name, raising=False)
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
-    assert main(["train", "--data", str(small_data), "--out", str(tmp_path / "run"), "--tensorboard"]) == 1
-    assert "--tensorboard needs TensorBoard, and" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("no_report")

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from vae_gen.cli import main
-from vae_gen.datasets import DataSet, load_idx_directory
+from vae_gen.datasets import DataSet
 from vae_gen.errors import DataError, StoppedError, UsageError, VaeGenError
 from vae_gen_export.publish import publish
 from vae_gen_export.sources.training_run import open_run
@@ -28,27 +28,18 @@ from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.prior import PriorFit, has_variances
 from vae_gen_train.progress import Progress
 
+from tests.train.small_runs import CrashError, assert_same_run
+from tests.train.small_runs import config as small_config
 from tests.train.test_distributed import MINUTES, two_processes
-from tests.train.test_trainer import CrashError, assert_same_run
-from tests.train.test_trainer import config as small_config
 
 CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 def config(**changes: object) -> TrainConfig:
     small = {"threads": 1, "steps": 6, "prior_steps": 10, "flow_couplings": 2, "flow_width": 8, "evaluate_every": 100}
     return small_config("mlp", **small | changes)
-
-
-@pytest.fixture
-def data(small_data: Path) -> DataSet:
-    return load_idx_directory(small_data)
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is drawn at the end, which takes longer than the steps."""
-    monkeypatch.setattr(trainer, "draw_report", lambda *arguments: None)
 
 
 class Two(nn.Module):

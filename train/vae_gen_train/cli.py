@@ -92,11 +92,7 @@ CHANGEABLE = ("steps", "device", "threads")
 )
 @click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps, ...; auto takes a CUDA GPU where there is one.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    help="Processors to use. Default: all that this process may.",
-)
+@options.threads_option
 @click.option("--tensorboard", is_flag=True, help="Write the losses for TensorBoard too.")
 @options.quiet_option
 def train(

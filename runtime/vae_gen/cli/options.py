@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_gen.bundles import DEFAULT, is_shadowed, shipped
-from vae_gen.defaults import FORMATS
+from vae_gen.defaults import FORMATS, MAX_THREADS
 from vae_gen.errors import UsageError
 from vae_gen.reading import LAYOUTS, Range, Reading, parse_range
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
+
+PROCESSORS = click.IntRange(1, MAX_THREADS)
 
 
 class PathType(click.Path):
@@ -159,16 +161,16 @@ seed_option = click.option(
     "--seed", type=int, help="0 to 2**64 - 1; the same seed gives the same images. Default: a fresh one, shown."
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Processors to use. Default: all that this process may."
+    "--threads", type=PROCESSORS, help="Processors to use. Default: all that this process may."
 )
 threads_each_option = click.option(
     "--threads",
-    type=click.IntRange(1, 1024),
+    type=PROCESSORS,
     help="Processors that each of --workers uses. Default: all that this process may, shared among them.",
 )
 workers_option = click.option(
     "--workers",
-    type=click.IntRange(1, 1024),
+    type=PROCESSORS,
     help="Processes to use, of --threads each. Default: by the number of images.",
 )
 batch_size_option = click.option(

@@ -20,7 +20,7 @@ IMAGES_WORTH_PROCESSES = 20_000
 
 @click.command()
 @click.argument("out", callback=options.not_empty)
-@click.option("--workers", type=click.IntRange(1, 1024), help="Processes that read. Default: one a processor.")
+@click.option("--workers", type=options.PROCESSORS, help="Processes that read. Default: one a processor.")
 @click.option("--discard", is_flag=True, help="Remove the parts that are damaged, so that sample can make them again.")
 @options.json_option
 @options.quiet_option

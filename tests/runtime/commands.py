@@ -1,0 +1,30 @@
+"""What tests of commands share: to run one, and the tiny model's pictures as it ought to make them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from vae_gen.cli import main
+
+from tests.runtime import reference
+
+
+def run(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.moveaxis(np.asarray(picture), -1, 0)
+
+
+def expected_pixels(z: np.ndarray) -> np.ndarray:
+    return reference.round_half_up(reference.decode(z))
+
+
+def save_pictures(z: np.ndarray, folder: str = "pictures") -> None:
+    Path(folder).mkdir()
+    for number, image in enumerate(expected_pixels(z)):
+        Image.fromarray(image.transpose(1, 2, 0)).save(f"{folder}/{number}.png")

@@ -1,0 +1,59 @@
+"""vae-gen decode as a user types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vae_gen.cli import main
+from vae_gen.latents import draw
+from vae_gen.stores import open_store
+
+from tests.runs import TINY
+from tests.runtime.commands import expected_pixels, pixels, run
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+def test_decode_takes_typed_numbers_files_and_overwrite() -> None:
+    run("decode", "--model", TINY, "--z", "-1,0.5,2", "--out", "out")
+    np.testing.assert_array_equal(pixels("out/000000000.png"), expected_pixels(np.array([[-1, 0.5, 2]]))[0])
+    z = draw(0, 0, 9, 3)
+    np.save("z.npy", z)
+    run("decode", "--model", TINY, "--z", "z.npy", "--out", "a.npy", "--batch-size", 2, "--threads", 1)
+    np.testing.assert_array_equal(np.load("a.npy"), expected_pixels(z))
+    run("decode", "--model", TINY, "--z", "0,0,0", "--out", "a.npy", "--overwrite", "--quiet")
+    assert len(np.load("a.npy")) == 1
+
+
+def test_decode_is_alone_in_its_place_and_clears_what_a_killed_one_left(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("decode", "--model", TINY, "--z", "-1,0.5,2", "-q")
+    Path("out/.images.1-2.partial").mkdir(parents=True)
+    for name in (".a.npy.1-2.partial", ".b.npy.1-2.partial"):
+        Path(name).touch()
+    with open_store("out").lock("manifest.json"):
+        assert main([*arguments, "--out", "out"]) == 1
+    assert "another process is at work on out/manifest.json" in capsys.readouterr().err
+    run(*arguments, "--out", "out")
+    run(*arguments, "--out", "a.npy")
+    assert sorted(path.name for path in Path("out").iterdir()) == ["000000000.png", "manifest.json"]
+    assert sorted(path.name for path in Path().iterdir()) == [
+        ".b.npy.1-2.partial",
+        "a.npy",
+        "a.npy.manifest.json",
+        "out",
+    ]
+    for out in ("out", "a.npy"):
+        assert main([*arguments, "--out", out]) == 1
+        message = f"Error: {out} already holds something; choose another --out, or give --overwrite\n"
+        assert capsys.readouterr().err == message
+
+
+def test_what_is_there_stays_if_there_is_nothing_to_put_in_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    run("decode", "--z", ",".join(["0"] * 16), "--out", "out")
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    largest = ",".join(["3e38", "-3e38"] * 8)  # with which sums in the network overflow
+    assert main(["decode", "--z", largest, "--out", "out", "--overwrite"]) == 1
+    assert "makes values that are not finite" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before

@@ -1,0 +1,74 @@
+"""vae-gen encode as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from vae_gen.defaults import FORMATS
+from vae_gen.latents import draw
+
+from tests.runs import TINY
+from tests.runtime import reference
+from tests.runtime.commands import expected_pixels, run, save_pictures
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+def test_encode_prints_csv_that_decode_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    z = draw(0, 0, 3, 3)
+    save_pictures(z)
+    run("encode", "pictures", "--model", TINY)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert list(rows[0]) == ["picture", "mean_0", "mean_1", "mean_2", "log_var_0", "log_var_1", "log_var_2"]
+    assert [row["picture"] for row in rows] == ["pictures/0.png", "pictures/1.png", "pictures/2.png"]
+    mean, log_var = reference.encode(expected_pixels(z) / np.float32(255))
+    for name, expected in (("mean", mean), ("log_var", log_var)):
+        found = [[float(row[f"{name}_{dim}"]) for dim in range(3)] for row in rows]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    run("encode", "pictures", "--model", TINY, "--out", "z.csv")
+    run("decode", "--model", TINY, "--z", "z.csv", "--out", "again.npy")
+    np.testing.assert_array_equal(np.load("again.npy"), expected_pixels(mean))
+
+
+def test_encode_writes_files_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    z = draw(0, 0, 3, 3)
+    save_pictures(z)
+    images = expected_pixels(z) / np.float32(255)
+    run("encode", "pictures", "--model", TINY, "--out", "z.npz", "--threads", 1, "--json")
+    captured = capsys.readouterr()
+    mean, log_var = reference.encode(images)
+    with np.load("z.npz") as both:
+        np.testing.assert_allclose(both["mean"], mean, atol=1e-6)
+        np.testing.assert_allclose(both["log_var"], log_var, atol=1e-6)
+    rows = json.loads(captured.out)
+    assert [row["picture"] for row in rows] == ["pictures/0.png", "pictures/1.png", "pictures/2.png"]
+    np.testing.assert_allclose([row["log_var"] for row in rows], log_var, atol=1e-6)
+    assert captured.err == "latents of 3 pictures in z.npz\n"
+    run("encode", "pictures", "--model", TINY, "--invert", "--out", "inverted.npy", "--quiet")
+    np.testing.assert_allclose(np.load("inverted.npy"), reference.encode(1 - images)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_encode_reads_what_sample_writes(
+    format: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_gen.parts.IMAGES_PER_FOLDER", 4)
+    size = [] if format == "png" else ["--shard-size", 4]
+    what = ("sample", "--model", TINY, "--n", 10, "--seed", 3, "--latents", "-q", "--format", format)
+    run(*what, *size, "--out", "digits")
+    if format != "png":
+        run(*what, "--out", f"digits.{format}")
+    mean, _ = reference.encode(expected_pixels(draw(3, 0, 10, 3)) / np.float32(255))
+    for place in ("digits", *([] if format == "png" else [f"digits.{format}"])):
+        run("encode", place, "--model", TINY, "--json")
+        rows = json.loads(capsys.readouterr().out)
+        np.testing.assert_allclose([row["mean"] for row in rows], mean, atol=1e-5)
+        names = [row["picture"] for row in rows]
+        if format == "png":
+            assert names == [f"digits/{index // 4:05d}/{index:09d}.png" for index in range(10)]
+        elif place != "digits":
+            assert names == [f"{place}[{index}]" for index in range(10)]

@@ -1,0 +1,82 @@
+"""Which models there are, what they say of themselves, and how commands are told of one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+from vae_gen.cli import cli, main
+
+from tests.conftest import MODELS
+from tests.runs import TINY
+from tests.runtime.commands import run
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+def test_models_lists_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
+    run("models")
+    listed = capsys.readouterr().out
+    assert re.search(r"mnist +16 latents  28x28x1 +\d+ kB  \(default\)", listed)
+    assert "notebook            8 latents  28x28x1" in listed
+    run("models", "--json")
+    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["default"]]
+    assert (row["name"], row["latent_dim"], row["image_shape"]) == ("mnist", 16, [1, 28, 28])
+    assert (Path(row["path"]) / "decoder.onnx").stat().st_size == row["decoder_bytes"]
+
+
+def test_info_says_what_the_bundle_says(capsys: pytest.CaptureFixture[str]) -> None:
+    run("info", TINY, "--json")
+    found = json.loads(capsys.readouterr().out)
+    manifest = json.loads((MODELS / "tiny/manifest.json").read_text())
+    assert {name: found[name] for name in manifest["description"]} == manifest["description"]
+    assert found["sha256"] == manifest["sha256"]
+    run("info", TINY)
+    lines = capsys.readouterr().out.splitlines()
+    assert "image_shape        3, 5, 4" in lines
+    assert "latent_mean        0, 0.125, -0.25" in lines
+    run("info", MODELS / "foreign/plain.onnx", "--layout", "nchw")
+    assert "latent_dim         3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["info --json", "bench --seconds 0 --json"])
+def test_a_model_s_place_may_be_an_option_as_in_other_commands(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for place in ([TINY], ["--model", TINY], ["mnist"], []):
+        run(*command.split(), *place)
+        values = json.loads(capsys.readouterr().out)
+        found.append(values.get("name", values.get("model")))
+    assert found[0] == found[1] != found[2] == found[3] == "mnist"
+    assert main([*command.split(), "mnist", "--model", "notebook"]) == 2
+    assert "mnist and --model notebook both name the model; give one of them" in capsys.readouterr().err
+
+
+def test_a_bundle_that_a_shipped_name_hides_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    hint = "mnist is the model that ships; ./mnist is the one here\n"
+    Path("mnist").mkdir()  # a folder of pictures, say
+    run("sample", "--n", 1, "--seed", 1, "--out", "a")
+    assert hint not in capsys.readouterr().err
+    shutil.copytree(MODELS / "tiny", "mnist", dirs_exist_ok=True)
+    for command in (["sample", "--n", 1, "--seed", 1, "--out", "b"], ["info"], ["info", "--model", "mnist"]):
+        run(*command)
+        assert capsys.readouterr().err.startswith(hint)
+    run("sample", "--n", 1, "--seed", 1, "--out", "c", "--quiet")
+    assert capsys.readouterr().err == ""
+    run("info", "./mnist")
+    found = capsys.readouterr()
+    assert found.out.startswith("name               tiny")
+    assert found.err == ""
+
+
+@pytest.mark.parametrize("line", ["sample --model", "info", "bench", "evaluate", "export", "reconstruct x --model"])
+@pytest.mark.parametrize(("typed", "names"), [("", ["mnist", "notebook"]), ("no", ["notebook"]), ("bundles/", [])])
+def test_models_are_completed_by_name_and_else_as_paths(line: str, typed: str, names: list[str]) -> None:
+    completion = ShellComplete(cli, {}, "vae-gen", "_VAE_GEN_COMPLETE")
+    found = [(item.type, item.value) for item in completion.get_completions(line.split(), typed)]
+    assert found == [("file", typed), *(("plain", name) for name in names)]

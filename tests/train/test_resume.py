@@ -1,0 +1,139 @@
+"""A run that goes on: after a crash, a kill, or when more of it is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from vae_gen.datasets import DataSet
+from vae_gen.errors import DataError, OutputError, UsageError
+from vae_gen_train import trainer
+from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.progress import Progress
+
+from tests.train.small_runs import CrashError, assert_same_run, comparable, config
+
+
+def test_threads_are_kept_by_resume(data: DataSet, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    trainer.train(data, tmp_path / "run", config(steps=2, threads=1))
+    torch.set_num_threads(2)
+    trainer.resume(data, tmp_path / "run", steps=3)
+    assert torch.get_num_threads() == Checkpoint.open(tmp_path / "run").config.threads == 1
+    assert json.loads((tmp_path / "run/config.json").read_text())["config"]["steps"] == 3
+    torch.set_num_threads(before)
+
+
+def test_a_run_is_one_process_s_at_a_time(data: DataSet, tmp_path: Path) -> None:
+    refused: list[int] = []
+
+    def interfere(step: int) -> None:
+        if step != 2:
+            return
+        with pytest.raises(OutputError, match=r"another process is at work on .*run"):
+            trainer.resume(data, tmp_path / "run")
+        with pytest.raises(OutputError, match=r"another process is at work on .*run"):
+            trainer.train(data, tmp_path / "run", config())
+        refused.append(step)
+
+    trainer.train(data, tmp_path / "run", config(), Progress(step=interfere))
+    assert refused == [2]
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_configuration_that_cannot_be_written_leaves_the_one_before(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.train(data, tmp_path / "run", config())
+    before = (tmp_path / "run/config.json").read_bytes()
+
+    def fill(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text[:20].encode(encoding))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(OutputError, match=r"config\.json: No space left on device"):
+        trainer.resume(data, tmp_path / "run")
+    assert (tmp_path / "run/config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("preset", ["notebook", "notebook-relu"])
+@pytest.mark.parametrize("crash_at", [3, 5, 9])
+def test_a_run_that_was_killed_and_resumed_is_bit_identical(
+    data: DataSet, tmp_path: Path, preset: str, crash_at: int
+) -> None:
+    def crash(record: dict[str, object]) -> None:
+        if record["step"] == crash_at:
+            raise CrashError
+
+    trainer.train(data, tmp_path / "whole", config(preset, checkpoint_every=2))
+    with pytest.raises(CrashError):
+        trainer.train(data, tmp_path / "killed", config(preset, checkpoint_every=2), Progress(crash))
+    with (tmp_path / "killed/metrics.jsonl").open("a") as log:
+        log.write('{"step": 9, "spl')  # the line that was being written
+    torch.manual_seed(99)  # a new process has other random numbers
+    trainer.resume(data, tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_more_steps_go_on_as_if_they_had_been_asked_for_at_once(data: DataSet, tmp_path: Path) -> None:
+    quiet = {"evaluate_every": 1000, "checkpoint_every": 1000}
+    trainer.train(data, tmp_path / "long", config(steps=7, **quiet))
+    trainer.train(data, tmp_path / "short", config(steps=4, **quiet))
+    trainer.resume(data, tmp_path / "short", steps=7)
+    long, short = (comparable(tmp_path / name)[0] for name in ("long", "short"))
+    assert [name for name in long if not torch.equal(long[name], short[name])] == []
+
+
+def test_a_finished_run_only_gets_its_report_again(data: DataSet, tmp_path: Path) -> None:
+    trainer.train(data, tmp_path / "run", config())
+    before = (tmp_path / "run/checkpoint.safetensors").read_bytes(), (tmp_path / "run/metrics.jsonl").read_bytes()
+    (tmp_path / "run/loss-curve.png").unlink()
+    trainer.resume(data, tmp_path / "run")
+    after = (tmp_path / "run/checkpoint.safetensors").read_bytes(), (tmp_path / "run/metrics.jsonl").read_bytes()
+    assert after == before
+    assert (tmp_path / "run/loss-curve.png").is_file()
+
+
+def test_what_cannot_go_on_is_refused(data: DataSet, small_data: Path, tmp_path: Path) -> None:
+    trainer.train(data, tmp_path / "run", config())
+    with pytest.raises(OutputError, match=r"run is not empty; .*--resume"):
+        trainer.train(data, tmp_path / "run", config())
+    with pytest.raises(UsageError, match="has already done 12"):
+        trainer.resume(data, tmp_path / "run", steps=5)
+    other = DataSet("0" * 64, None, 255 - data.train, data.validation, data.test)
+    with pytest.raises(UsageError, match="was begun with other data"):
+        trainer.resume(other, tmp_path / "run")
+    with pytest.raises(DataError, match=r"is no training run: it has no checkpoint\.safetensors"):
+        trainer.resume(data, tmp_path)
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"checkpoint\.safetensors is damaged or of another version"):
+        trainer.resume(data, tmp_path / "run")
+    with pytest.raises(UsageError, match="device 'tpu' cannot be used here"):
+        trainer.train(data, tmp_path / "new", config(device="tpu"))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+def test_a_process_that_was_killed_goes_on_in_another(small_data: Path, tmp_path: Path) -> None:
+    options = ["--data", str(small_data), "--preset", "notebook-relu", "--latent-dim", "3", "--batch-size", "4"]
+    train = [sys.executable, "-m", "vae_gen", "train", "--quiet"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    with subprocess.Popen([*train, *options, "--threads", "1", "--steps", "100000", "--out", str(killed)]) as process:
+        deadline = time.monotonic() + 60
+        while not (killed / "reconstructions/step-000200.png").exists():  # in the midst of it
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+    assert Checkpoint.open(killed).step == 0
+    # As if it had been asked for 20 steps only, which a killed run forgot with all that it had not saved.
+    subprocess.run([*train, "--data", str(small_data), "--resume", str(killed), "--steps", "20"], check=True)
+    subprocess.run([*train, *options, "--threads", "1", "--steps", "20", "--out", str(whole)], check=True)
+    assert_same_run(killed, whole)

@@ -1,0 +1,132 @@
+"""vae-gen train as its user meets it: options, what it tells, and how it is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from vae_gen.cli import main
+from vae_gen.datasets import DataSet
+from vae_gen.errors import StoppedError
+from vae_gen_train import trainer
+from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.metrics_log import read_metrics
+from vae_gen_train.progress import Progress
+
+from tests.train.small_runs import config
+
+
+def test_every_option_reaches_the_run(small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"--steps": 3, "--batch-size": 5, "--lr": 0.01, "--latent-dim": 2, "--seed": 9, "--device": "cpu"}
+    arguments = [str(item) for pair in options.items() for item in pair]
+    run = str(tmp_path / "run")
+    threads = torch.get_num_threads()
+    status = main(
+        ["train", "--preset", "notebook-relu", "--data", str(small_data), "--out", run, "--threads", "1", *arguments]
+    )
+    assert status == 0
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(threads)
+    found = Checkpoint.open(Path(run)).config.as_dict()
+    expected = {"preset": "notebook-relu", "network": "notebook-relu"}
+    expected |= {name.lstrip("-").replace("-", "_"): value for name, value in options.items()}
+    assert {name: found[name] for name in expected} == expected
+    errors = capsys.readouterr().err
+    assert "step      3  test        reconstruction" in errors
+    assert f"next: vae-gen export {run}" in errors
+
+    assert main(["train", "--resume", run, "--data", str(small_data), "--steps", "5", "--quiet"]) == 0
+    assert Checkpoint.open(Path(run)).step == 5
+    assert capsys.readouterr() == ("", "")
+    assert main(["train", "--resume", run, "--data", str(small_data), "--lr", "0.1"]) == 2
+    assert "--lr cannot be given with --resume" in capsys.readouterr().err
+    assert main(["train", "--preset", "huge"]) == 2
+    assert main(["train", "--preset", "notebook", "--data", str(tmp_path), "--out", str(tmp_path / "no")]) == 1
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_every_step_is_told(data: DataSet, tmp_path: Path) -> None:
+    steps: list[int] = []
+    trainer.train(data, tmp_path / "run", config("notebook", threads=1, log_every=5), Progress(step=steps.append))
+    assert steps == list(range(1, 13))
+
+
+def test_a_run_says_what_begins_and_tensorboard_gets_every_record(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    options = ["--preset", "notebook", "--latent-dim", "3", "--batch-size", "16", "--steps", "2", "--threads", "1"]
+    chosen = ["--objective", "bce", "--device", "cpu", "--tensorboard", "--ema", "0.5", "--beta", "2"]
+    assert main(["train", "--data", str(small_data), "--out", str(run), *options, *chosen]) == 0
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == f"{small_data}: 110 pictures of 12x8; cpu, 1 thread; 2 steps into {run}"
+    assert [line.split()[:3] for line in others[:2]] == [["step", "2", "validation"], ["step", "2", "test"]]
+    assert main(["train", "--data", str(small_data), "--resume", str(run), "--beta", "1"]) == 2
+
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    for record in read_metrics(run):
+        for name in ("reconstruction", "kl", "total", "sse"):
+            points = {event.step: event.value for event in events.Scalars(f"{name}/{record['split']}")}
+            assert points[record["step"]] == pytest.approx(record[name], rel=1e-6)
+
+
+def test_without_tensorboard_the_command_says_what_to_install(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("vae_gen_train.tensorboard", "torch.utils.tensorboard"):
+        monkeypatch.delitem(__import__("sys").modules, name, raising=False)
+    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
+    assert main(["train", "--data", str(small_data), "--out", str(tmp_path / "run"), "--tensorboard"]) == 1
+    assert "--tensorboard needs TensorBoard, and" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_stops(small_data: Path, tmp_path: Path, number: signal.Signals) -> None:
+    run = tmp_path / "run"
+    options = ["--data", str(small_data), "--out", str(run), "--steps", "1000000", "--batch-size", "4"]
+    # Under nohup the tests themselves ignore one of the signals, and so would the process.
+    heed = f"import signal, sys; signal.signal({int(number)}, signal.SIG_DFL); from vae_gen.cli import main; "
+    command = [sys.executable, "-c", heed + "sys.exit(main(sys.argv[1:]))", "train", "--preset", "notebook", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not (run / "checkpoint.safetensors").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    step = Checkpoint.open(run).step
+    assert f"Stopped: step {step} of 1000000 is saved; go on with --resume {run}" in errors
+    assert "Traceback" not in errors
+    assert step > 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+def test_a_signal_during_the_last_evaluation_saves_and_stops(data: DataSet, tmp_path: Path) -> None:
+    told: list[int] = []
+
+    def interrupt(record: dict[str, object]) -> None:
+        if record["split"] == "validation":
+            os.kill(os.getpid(), signal.SIGINT)
+            assert told == [signal.SIGINT]  # at once
+
+    settings = config("notebook", threads=1, steps=2, evaluate_every=100)
+    with pytest.raises(StoppedError, match="all 2 steps are saved; finish with --resume") as raised:
+        trainer.train(data, tmp_path / "run", settings, Progress(interrupt, stopping=told.append))
+    assert raised.value.exit_code == 130
+    assert Checkpoint.open(tmp_path / "run").step == 2
+    assert not (tmp_path / "run/samples.png").exists()
+    trainer.resume(data, tmp_path / "run")
+    assert (tmp_path / "run/samples.png").exists()
