@@ -189,6 +189,20 @@ def test_what_decode_has_made_is_another_run_than_any_sample_goes_on_with(capsys
     assert tree("out") == was
 
 
+@pytest.mark.parametrize("z", ["out/latents.npy", "z.npy", "out/z.csv"])
+def test_decode_does_not_overwrite_the_latents_that_it_reads(z: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sample("--n", 3, "--seed", 4, "--out", "out", "--latents")
+    Path("out/z.csv").write_text("1,2,3\n")
+    np.save("z.npy", np.zeros((2, 3)))
+    was = tree(".")
+    out = "z.npy" if z == "z.npy" else "../" + Path.cwd().name + "/out"
+    assert main(["decode", "--model", TINY, "--z", z, "--out", out, "--overwrite"]) == 2
+    message = f"Error: --out {out} --overwrite may remove what is read: {z} is there; choose another --out\n"
+    assert capsys.readouterr().err == message
+    assert tree(".") == was
+    assert main(["decode", "--model", TINY, "--z", "1,2,3", "--out", out, "--overwrite"]) == 0
+
+
 def test_files_beside_a_file_are_kept_too(capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.latents.npy").write_text("mine")
     sample("--n", 3, "--seed", 4, "--out", "a.npy", "--latents", status=1)
