@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from vae_gen.errors import DataError, OutputError
@@ -41,10 +42,11 @@ def claims_in(store: Store) -> list[str]:
 def clear(store: Store) -> None:
     """Remove what earlier runs have left in a folder: what their manifests and claims list, and nothing else.
 
+    What a killed one had begun of it goes as well.
+
     Raises DataError if one of them is damaged; nothing has been removed then.
     """
-    there = store.names()
-    known = manifests_in(there)
+    known = manifests_in(store.names())
     try:
         outlines = [read_outline(store, name) for name in [*known, *claims_in(store)]]
     except DataError as error:
@@ -55,6 +57,14 @@ def clear(store: Store) -> None:
             store.remove(outline.grid_name)
     for name in [*known, STATE]:
         store.remove(name)
+    grids = [outline.grid_name for outline in outlines if outline.grid_name]
+    store.sweep(chain(known, grids, *(_written(outline.parts) for outline in outlines)))
+
+
+def _written(parts: Iterable[Part]) -> Iterator[str]:
+    """All names that are written to when these are made."""
+    for part in parts:
+        yield from (part.name or part.stem, part.latents_name, part.record_name)
 
 
 def remove_parts(store: Store, parts: Iterable[Part], latents: bool) -> None:
@@ -117,8 +127,7 @@ class Ledger:
         yield from (run.manifest_name, run.claim_name, *run.files)
         if run.shard == 0:
             yield run.grid_name
-        for part in run.parts:
-            yield from (part.name or part.stem, part.latents_name, part.record_name)
+        yield from _written(run.parts)
 
     def _check(self, resume: bool) -> RunManifest | None:
         """The manifest of this run if it is complete; OutputError if it may not go on in this store."""
@@ -181,13 +190,13 @@ class Ledger:
 
 
 def seed_of(store: Store, file: str) -> int | None:
-    """The seed of the run whose file of this name, or whose parts, a store holds; None if it holds no run."""
+    """The seed of the run whose file of this name, or whose parts, a store holds; None if it holds none of a seed."""
     names = [name for name in store.names() if name == (f"{file}.{RUN_MANIFEST}" if file else RUN_MANIFEST)]
     names += [] if file else claims_in(store)
     if not names:
         return None
-    seed = read_json(store, names[0]).get("seed")
-    if type(seed) is not int:
+    seed = read_json(store, names[0]).get("seed", "")
+    if seed is not None and type(seed) is not int:
         raise DataError(f"{store.path(names[0])} is damaged: its seed is {seed!r:.60}")
     return seed
 

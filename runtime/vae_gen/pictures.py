@@ -75,7 +75,8 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         # Beside pictures, an array is of something else: of latents, or labels.
         found = found or [name for name in names if name.lower().endswith(many)]
         if not found:
-            raise DataError(f"the folder {path} holds no pictures")
+            kinds = ", ".join(many)
+            raise DataError(f"the folder {path} holds no pictures, and no {kinds} files; give others by their names")
         yield from (path / name for name in found)
 
 

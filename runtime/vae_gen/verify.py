@@ -79,7 +79,8 @@ def read_manifests(store: Store, file: str = "") -> list[RunManifest]:
     there = store.names()
     names = [name for name in there if name == f"{file}.{RUN_MANIFEST}"] if file else manifests_in(there)
     if not names and not file and store.names(STATE):
-        raise DataError(f"{store.path('')} holds an unfinished run; vae-gen sample --resume makes the rest")
+        ways = "sample --resume makes the rest, decode --overwrite all"
+        raise DataError(f"{store.path('')} holds an unfinished run; {ways}")
     if not names:
         what = f"{file}.{RUN_MANIFEST}" if file else RUN_MANIFEST
         raise DataError(f"there is no {store.path(what)}; vae-gen sample writes one when all images are made")

@@ -143,7 +143,7 @@ def test_an_upload_that_is_refused_ends_the_run_and_resuming_finishes_it(
     assert uploads(s3) == []
     assert sorted(there(out)) == [".vae-gen/000000.json", ".vae-gen/run.json", "000000.npy"]
     assert main(["verify", out]) == 1
-    assert f"{out} holds an unfinished run; vae-gen sample --resume makes the rest" in capsys.readouterr().err
+    assert f"{out} holds an unfinished run; sample --resume makes the rest" in capsys.readouterr().err
     modified = s3.modified("bucket/run/000000.npy")
     sample(*LARGE, "--out", out, "--resume")
     sample(*LARGE, "--out", "local")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
         ("nowhere.npy", 1, "there is no nowhere.npy.manifest.json"),
         ("empty", 1, "there is no empty/manifest.json"),
         ("file", 1, "there is no file/manifest.json"),
-        ("unfinished", 1, "unfinished holds an unfinished run; vae-gen sample --resume makes the rest"),
+        ("unfinished", 1, "unfinished holds an unfinished run; sample --resume makes the rest, decode --overwrite all"),
         ("a.png", 2, "a.png names a picture"),
     ],
 )

@@ -169,6 +169,40 @@ def test_a_damaged_record_of_an_unfinished_run_is_not_believed(monkeypatch: pyte
     assert main(["verify", "out", "-q"]) == 0
 
 
+def test_overwriting_clears_away_what_a_killed_run_had_begun() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generate.Run, "command", property(lambda run: run.nothing))
+        with pytest.raises(AttributeError):
+            sample("--n", 12, "--seed", 3, "--format", "tar", "--shard-size", 6, "--latents", "--out", "out")
+    begun = [".000001.tar.17-0.partial", ".000001.latents.npy.17-1.partial", ".vae-gen/.000001.json.17-2.partial"]
+    write_mine(*begun, ".000003.tar.17-3.partial", ".000001.tar.17-0.partial.txt")
+    sample("--n", 3, "--seed", 4, "--out", "out", "--format", "npy", "--overwrite")
+    there = {path.name for path in Path("out").iterdir()}
+    assert there == {"000000.npy", "manifest.json", ".000003.tar.17-3.partial", ".000001.tar.17-0.partial.txt"}
+
+
+def test_what_decode_has_made_is_another_run_than_any_sample_goes_on_with(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["decode", "--model", TINY, "--z", "1,2,3", "--out", "out"]) == 0
+    was = tree("out")
+    sample("--n", 3, "--out", "out", "--resume", status=1)
+    assert "out already holds another run: seed is None there and " in capsys.readouterr().err
+    assert tree("out") == was
+
+
+@pytest.mark.parametrize("z", ["out/latents.npy", "z.npy", "out/z.csv"])
+def test_decode_does_not_overwrite_the_latents_that_it_reads(z: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sample("--n", 3, "--seed", 4, "--out", "out", "--latents")
+    Path("out/z.csv").write_text("1,2,3\n")
+    np.save("z.npy", np.zeros((2, 3)))
+    was = tree(".")
+    out = "z.npy" if z == "z.npy" else "../" + Path.cwd().name + "/out"
+    assert main(["decode", "--model", TINY, "--z", z, "--out", out, "--overwrite"]) == 2
+    message = f"Error: --out {out} --overwrite may remove what is read: {z} is there; choose another --out\n"
+    assert capsys.readouterr().err == message
+    assert tree(".") == was
+    assert main(["decode", "--model", TINY, "--z", "1,2,3", "--out", out, "--overwrite"]) == 0
+
+
 def test_files_beside_a_file_are_kept_too(capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.latents.npy").write_text("mine")
     sample("--n", 3, "--seed", 4, "--out", "a.npy", "--latents", status=1)

@@ -71,6 +71,9 @@ def test_a_run_says_what_begins_and_tensorboard_gets_every_record(
     assert first == f"{small_data}: 110 pictures of 12x8; cpu, 1 thread; 2 steps into {run}"
     assert [line.split()[:3] for line in others[:2]] == [["step", "2", "validation"], ["step", "2", "test"]]
     assert main(["train", "--data", str(small_data), "--resume", str(run), "--beta", "1"]) == 2
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == first
 
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     for record in read_metrics(run):

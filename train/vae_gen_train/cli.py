@@ -155,7 +155,8 @@ def train(
         config = configured(preset or suitable_preset(images.image_shape))
         run = resumed or out or Path("runs") / config.preset
         record = _tensorboard(run) if tensorboard else None
-        options.say(_start(images, str(data or "MNIST"), config, run, device.type, world), quiet)
+        name = str(data or (images.origin or {}).get("path") or "MNIST")
+        options.say(_start(images, name, config, run, device.type, world), quiet)
         with tqdm(
             total=config.total_steps,
             initial=0 if saved is None else saved.step,

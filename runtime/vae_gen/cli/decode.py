@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import click
 
 from vae_gen.cli import options
+from vae_gen.errors import UsageError
 from vae_gen.reading import Reading
 
 
@@ -47,6 +50,10 @@ def decode(
 
     place = destination(out, format)
     open_store(place.root)  # before anything is read
+    if overwrite and os.path.exists(z):  # noqa: PTH110, unlike Path.exists it takes text of any length
+        source = Path(z).resolve()
+        if Path(out).resolve() in (source, *source.parents):
+            raise UsageError(f"--out {out} --overwrite may remove what is read: {z} is there; choose another --out")
     network = open_model(model, reading)
     latents = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
     everything = Indices.of(0, len(latents))
