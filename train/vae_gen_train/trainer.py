@@ -151,7 +151,7 @@ class _Run:
         """Take the steps after `first_step`, where `saved` stands if it is not 0, and draw the report."""
         self.vae.train()
         if self.world.writes:
-            self._write_config(first_step)
+            self._begin(first_step)
             with MetricsLog(self.run, first_step, self.progress.record) as log:
                 self._take_steps(first_step, log)
                 if self.config.prior_steps:
@@ -248,14 +248,14 @@ class _Run:
             return f"all {step} steps are saved; finish with --resume {self.run}"
         return f"step {step} of {self.config.total_steps} is saved; go on with --resume {self.run}"
 
-    def _write_config(self, first_step: int) -> None:
+    def _begin(self, first_step: int) -> None:
+        if first_step == 0:
+            self._save(0)  # before all else: from here on the run can be resumed
         about = {"config": self.config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
         about |= {"source": dict(self.data.origin)} if self.data.origin else {}
         with whole_file(self.run / CONFIG) as partial:
             partial.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
         (self.run / DIVERGED).unlink(missing_ok=True)
-        if first_step == 0:
-            self._save(0)  # from here on the run can be resumed
         make_folder(self.run / "reconstructions")
 
     def _latents(self) -> dict[str, list[float]]:
