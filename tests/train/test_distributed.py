@@ -23,7 +23,8 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import World
 from vae_gen_train.metrics_log import read_metrics
 
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vae_gen_train"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TWO = [*TORCHRUN, "-m", "vae_gen_train"]
 MINUTES = 180  # seconds that anything here may take on a busy machine
 SMALL = ["--preset", "notebook", "--latent-dim", "3", "--batch-size", "16"]
 
@@ -109,6 +110,15 @@ def test_a_signal_stops_all_processes_after_the_same_step(small_data: Path, tmp_
     assert step >= 200
     assert errors.count("stopping after this step\n") == 1
     assert f"Stopped: step {step} of 100000 is saved; go on with --resume {run}" in errors
+
+
+@pytest.mark.parametrize("scene", ["reading", "prior", "stopped"])
+def test_one_process_may_take_long_alone(scene: str, small_data: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parent / "alone_for_long.py"
+    command = [*TORCHRUN, str(script), scene, str(small_data), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=MINUTES, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["0", "1"]
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:

@@ -17,9 +17,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from vae_gen.cpus import usable_cpus
-from vae_gen.errors import UsageError, VaeGenError
+from vae_gen.errors import StoppedError, UsageError, VaeGenError
 
 TIMEOUT = timedelta(minutes=30)  # the others wait while process 0 evaluates and draws
+READING_TIMEOUT = timedelta(days=1)  # ... and while it decodes pictures or downloads them
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class World:
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Within it the processes can talk to each other."""
+        """Within it, and until they part, the processes can talk to each other."""
         if self.size == 1:
             yield
             return
@@ -88,8 +89,19 @@ class World:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with self.explained("starting"):
             dist.init_process_group(backend, timeout=TIMEOUT)
-        yield
-        dist.destroy_process_group()  # not after an error: it would wait for processes that are gone
+        try:
+            yield
+        except (
+            StoppedError
+        ):  # all stop after the same step; after an error, NCCL would wait for processes that are gone
+            self.part()
+            raise
+        self.part()
+
+    def part(self) -> None:
+        """End the talk, before one process goes on alone: NCCL wants all processes to end it at about the same time."""
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
 
     @contextmanager
     def explained(self, moment: str) -> Iterator[None]:
@@ -107,17 +119,16 @@ class World:
     @contextmanager
     def first_process_first(self) -> Iterator[None]:
         """Process 0 runs the block before all others do."""
+        if self.size == 1:
+            yield
+            return
         with self.explained("reading the data"):
+            patient = dist.new_group(backend="gloo", timeout=READING_TIMEOUT)
             if not self.writes:
-                self.wait()
+                dist.all_reduce(torch.zeros(1), group=patient)
             yield
             if self.writes:
-                self.wait()
-
-    def wait(self) -> None:
-        """Until every process has come here."""
-        if self.size > 1:
-            dist.all_reduce(torch.zeros(1))
+                dist.all_reduce(torch.zeros(1), group=patient)
 
     def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
         """`network`, with gradients that are averaged over all processes."""

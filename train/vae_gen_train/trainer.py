@@ -154,11 +154,13 @@ class _Run:
             self._begin(first_step)
             with MetricsLog(self.run, first_step, self.progress.record) as log:
                 self._take_steps(first_step, log)
+                self.world.part()
                 if self.config.prior_steps:
                     self._fit_prior(saved if saved is not None and saved.has_prior else None, log)
             draw_report(self.run, self.network, self.config, self._latents()["kl"], self.device)
         else:
             self._take_steps(first_step, None)
+            self.world.part()
 
     def _take_steps(self, first_step: int, log: MetricsLog | None) -> None:
         """All steps after `first_step`; `log` is the first process's, which alone evaluates, draws and saves."""
