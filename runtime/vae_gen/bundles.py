@@ -30,13 +30,14 @@ def is_shadowed(model: str) -> bool:
 def find(model: str | Path) -> Path:
     """A shipped bundle's directory by its name, or the bundle's directory or decoder file at that path.
 
+    Text may be either, a Path is a path: Path("mnist") lies in the current folder.
     Raises BundleError, naming what ships and what was probably meant, if there is neither, UsageError if it is neither
     text nor a path.
     """
     if not isinstance(model, str | Path):
         raise UsageError(f"model is {model!r}; it must be the name of a shipped model or a path")
-    if str(model) in shipped():
-        return shipped()[str(model)]
+    if isinstance(model, str) and model in shipped():
+        return shipped()[model]
     path = Path(model)
     try:
         if str(model) and path.exists():
@@ -45,6 +46,6 @@ def find(model: str | Path) -> Path:
         raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
     known = ", ".join(shipped()) or "none"
     raise BundleError(
-        f"there is no model {str(model)!r}: it is neither the name of a shipped model ({known}) "
+        f"there is no model {model!r}: it is neither the name of a shipped model ({known}) "
         f"nor the path of a bundle's directory or of a decoder.onnx{did_you_mean(str(model), shipped())}"
     )

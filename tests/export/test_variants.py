@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,6 @@ from tests.train.conftest import small_data  # noqa: F401
 
 Z = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
 IMAGES = np.random.default_rng(0).random((20, 1, 28, 28)).astype(np.float32)
-MNIST = Path("mnist")
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +280,18 @@ def test_a_decoder_alone_makes_no_bundle(tmp_path: Path, capsys: pytest.CaptureF
     np.testing.assert_array_equal(one.decode(Z), two.decode(Z))
 
 
+def test_a_bundle_here_that_is_called_as_one_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(shipped()["notebook"], "mnist")
+    assert main(["export", "./mnist", "--batch", "1", "--out", "here.onnx", "--quiet"]) == 0
+    assert vae_gen.load("here.onnx").latent_dim == 8
+    assert main(["export", "mnist", "--batch", "1", "--out", "shipped.onnx"]) == 0
+    assert "mnist is the model that ships; ./mnist is the one here" in capsys.readouterr().err
+    assert vae_gen.load("shipped.onnx").latent_dim == 16
+
+
 def coarse(graph: onnx.ModelProto) -> onnx.ModelProto:
     made = conversions.with_half_weights(graph)
     for tensor in made.graph.initializer:
@@ -309,7 +321,7 @@ def test_a_variant_that_is_not_exact_enough_is_not_written(
 ) -> None:
     monkeypatch.setattr(variants, name, form)
     with pytest.raises(BundleError, match=r"differs from the model that it is made from by .* is allowed"):
-        publish(open_source(MNIST), tmp_path / "out", variant=variant)
+        publish(open_source("mnist"), tmp_path / "out", variant=variant)
     assert list(tmp_path.iterdir()) == []
 
 

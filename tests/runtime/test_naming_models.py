@@ -7,13 +7,16 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import vae_gen
 from click.shell_completion import ShellComplete
 from vae_gen.cli import cli, main
+from vae_gen.latents import draw
 
 from tests.conftest import MODELS
 from tests.runs import TINY
-from tests.runtime.commands import run
+from tests.runtime.commands import expected_pixels, run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -72,6 +75,25 @@ def test_a_bundle_that_a_shipped_name_hides_is_told_of(capsys: pytest.CaptureFix
     found = capsys.readouterr()
     assert found.out.startswith("name               tiny")
     assert found.err == ""
+
+
+def test_a_path_is_a_path_however_a_shipped_model_is_called() -> None:
+    shutil.copytree(MODELS / "tiny", "mnist")
+    z = draw(1, 0, 4, 3)
+    run("sample", "--model", "./mnist", "--n", 4, "--seed", 1, "--out", "a.npy")
+    np.testing.assert_array_equal(np.load("a.npy"), expected_pixels(z))
+    parts = ("--format", "npy", "--shard-size", 2, "--workers", 2)  # other processes are told of the model, too
+    run("sample", "--model", "./mnist", "--n", 4, "--seed", 1, "--out", "b", *parts)
+    np.testing.assert_array_equal(
+        np.concatenate([np.load(f"b/00000{part}.npy") for part in (0, 1)]), expected_pixels(z)
+    )
+    run("sample", "--model", "./mnist", "--n", 4, "--seed", 1, "--out", "b", *parts, "--resume")
+    run("verify", "b")
+    assert vae_gen.load("./mnist").name == vae_gen.load(Path("mnist")).name == "tiny"
+    assert vae_gen.load("mnist").name == "mnist"
+    shutil.rmtree("mnist")
+    with pytest.raises(vae_gen.VaeGenError, match=r"there is no model \w+Path\('mnist'\): it .*; did you mean mnist\?"):
+        vae_gen.load(Path("mnist"))
 
 
 @pytest.mark.parametrize("line", ["sample --model", "info", "bench", "evaluate", "export", "reconstruct x --model"])

@@ -12,7 +12,7 @@ from vae_gen.reading import UNIT
 
 
 @click.command()
-@click.argument("source", type=options.PathType(), required=False, shell_complete=options.MODEL.shell_complete)
+@click.argument("source", type=options.MODEL, required=False)
 @click.option(
     "--out",
     type=options.PathType(),
@@ -61,7 +61,7 @@ from vae_gen.reading import UNIT
 )
 @options.quiet_option
 def export(
-    source: Path | None,
+    source: str | None,
     out: Path,
     name: str | None,
     licence: str | None,
@@ -129,6 +129,7 @@ def export(
     variant = Variant(precision, quantize, uint8, batch)
     publish.check_free(out, overwrite)
     if source is not None:
+        options.tell_if_shadowed(source, quiet)
         model = open_source(source)
         if model.note:
             options.say(model.note, quiet)

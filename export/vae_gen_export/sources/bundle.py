@@ -39,13 +39,13 @@ class Bundle(Source):
         return dict(zip(graph.output_shapes, outputs, strict=True))
 
 
-def open_source(name: Path) -> Source:
+def open_source(name: str | Path) -> Source:
     """The training run in the directory `name`, or the bundle or decoder that `--model` takes by that name.
 
     Raises DataError or BundleError if there is none, or if it is a variant already.
     """
-    if (name / CHECKPOINT).is_file():
-        return open_run(name)
+    if name and (Path(name) / CHECKPOINT).is_file():
+        return open_run(Path(name))
     path = find(name)
     if path.is_dir() and not (path / MANIFEST).is_file():
         raise DataError(f"{path} is no training run: it has no {CHECKPOINT}; and no bundle: it has no {MANIFEST}")

@@ -108,8 +108,7 @@ def _names_the_model(*parameters: Decorator) -> Decorator:
             if model is not None and model_too is not None:
                 raise UsageError(f"{model} and --model {model_too} both name the model; give one of them")
             chosen = next((name for name in (model, model_too) if name is not None), DEFAULT)
-            if is_shadowed(chosen):
-                say(f"{chosen} is the model that ships; ./{chosen} is the one here", others.get("quiet", False))
+            tell_if_shadowed(chosen, others.get("quiet", False))
             return command(*arguments, model=chosen, **others)
 
         for parameter in reversed(parameters):
@@ -245,6 +244,12 @@ def say(message: str, quiet: bool = False) -> None:
     """A message for the person at the terminal, on stderr."""
     if not quiet:
         click.echo(message, err=True)
+
+
+def tell_if_shadowed(model: str, quiet: bool) -> None:
+    """Tell who names a model that ships, where one of that name lies too, which of them is meant."""
+    if is_shadowed(model):
+        say(f"{model} is the model that ships; ./{model} is the one here", quiet)
 
 
 def hint_at_invert(images: FloatImages, network: Model, invert: bool, quiet: bool) -> None:
