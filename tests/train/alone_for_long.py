@@ -34,8 +34,11 @@ def reading(world: World, data: Path, folder: Path) -> None:
     """Reads for longer than the others wait for a step."""
     meet(world, folder)
     distributed.TIMEOUT = timedelta(seconds=3)
-    with world.joined(CPU), world.first_process_first():
-        time.sleep(4 if world.writes else 0)
+    with world.joined(CPU), world.in_turns():
+        if world.writes:
+            time.sleep(4)
+            (folder / "cached").touch()
+        assert (folder / "cached").exists()
 
 
 def prior(world: World, data: Path, folder: Path) -> None:

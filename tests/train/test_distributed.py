@@ -131,6 +131,7 @@ def test_torchruns_variables_say_where_a_process_stands(monkeypatch: pytest.Monk
     environment(monkeypatch, RANK=5, WORLD_SIZE=8, LOCAL_RANK=1, LOCAL_WORLD_SIZE=4)
     assert World.from_environment() == World(5, 8, 1, 4)
     assert not World.from_environment().writes
+    assert [World(rank, 8, rank % 4, 4).turn for rank in range(8)] == [0, 2, 2, 2, 1, 2, 2, 2]
     environment(monkeypatch, LOCAL_RANK="one")
     with pytest.raises(UsageError, match="RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE must all be set to numbers"):
         World.from_environment()

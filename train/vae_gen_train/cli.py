@@ -150,7 +150,7 @@ def train(
     # What is wrong with the options is said before anything is downloaded or decoded.
     device = world.select_device(configured(preset or "mlp").device)
     with world.joined(device):
-        with world.first_process_first():
+        with world.in_turns():
             images = load_data()
         config = configured(preset or suitable_preset(images.image_shape))
         run = resumed or out or Path("runs") / config.preset

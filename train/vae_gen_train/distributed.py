@@ -116,19 +116,23 @@ class World:
                 "checkpoint stays; start all processes again, with --resume and the run's directory"
             ) from error
 
+    @property
+    def turn(self) -> int:
+        """When it reads the data: process 0 at 0, the first one on every other machine at 1, the others at 2."""
+        return 0 if self.rank == 0 else 1 if self.local_rank == 0 else 2
+
     @contextmanager
-    def first_process_first(self) -> Iterator[None]:
-        """Process 0 runs the block before all others do."""
+    def in_turns(self) -> Iterator[None]:
+        """The processes run the block in their turns, so that what the first put into a cache is there for others."""
         if self.size == 1:
             yield
             return
         with self.explained("reading the data"):
             patient = dist.new_group(backend="gloo", timeout=READING_TIMEOUT)
-            if not self.writes:
-                dist.all_reduce(torch.zeros(1), group=patient)
-            yield
-            if self.writes:
-                dist.all_reduce(torch.zeros(1), group=patient)
+            for turn in range(3):
+                if turn == self.turn:
+                    yield
+                dist.all_reduce(torch.zeros(1), group=patient)  # until every process has come here
 
     def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
         """`network`, with gradients that are averaged over all processes."""
