@@ -9,7 +9,8 @@ import pytest
 import vae_gen
 from PIL import Image
 from vae_gen.cli import main
-from vae_gen.latents import draw, traversal
+from vae_gen.latents import draw
+from vae_gen.paths import traversal
 
 from tests.runs import TINY
 from tests.runtime import reference
