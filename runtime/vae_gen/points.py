@@ -67,8 +67,8 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
             try:
                 points = model.check_latents(read_latents(source, stdin, model.latent_dim))
             except UsageError as error:
-                raise UsageError(f"{error}; a whole number is a seed, 7:41 the image 41 of seed 7") from error
-            name = os.fsencode(source).decode("utf-8", "replace")  # a file's name may be no text
+                raise UsageError(f"{error}; a whole number is a seed, and 7:41 image 41 of seed 7") from error
+            name = "stdin" if source == "-" else os.fsencode(source).decode("utf-8", "replace")  # which may be no text
             found = [name] if len(points) == 1 else [f"{name}[{number}]" for number in range(len(points))]
             latents.append(points)
         names += found
