@@ -73,9 +73,9 @@ def _with_margins(
     size = text_size(width)
     font = ImageFont.load_default(size)
     row_width, column_width = (max(math.ceil(font.getlength(name)) for name in names) for names in (rows, columns))
-    overhang = max(0, (column_width - width) // 2 + 1 - gap)
+    overhang, below = (max(0, (text - side) // 2 + 1 - gap) for text, side in ((column_width, width), (size, height)))
     left, top = max(row_width + size, overhang), size + size // 2
-    canvas = Image.new(COLOR_MODES[channels], (left + sheet.shape[2] + overhang, top + sheet.shape[1]), "gray")
+    canvas = Image.new(COLOR_MODES[channels], (left + sheet.shape[2] + overhang, top + sheet.shape[1] + below), "gray")
     canvas.paste(to_pillow(sheet), (left, top))
     draw = ImageDraw.Draw(canvas)
     for row in range(0, len(rows), math.ceil(size / (height + gap))):

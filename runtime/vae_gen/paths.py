@@ -31,7 +31,7 @@ def traversal(z: Latents, dim: int, values: npt.NDArray[np.floating]) -> Latents
 def linear(start: Latents, end: Latents, count: int) -> Latents:
     """`count` points, evenly along the straight line between two [latent_dim], both included: [count, latent_dim]."""
     t = _places(count)
-    return _with_ends(start, end, (1 - t) * start.astype(np.float64) + t * end.astype(np.float64))
+    return _with_ends(start, end, (1 - t) * start + t * end)
 
 
 def spherical(start: Latents, end: Latents, count: int) -> Latents:

@@ -38,11 +38,6 @@ def is_seed(source: str) -> bool:
     return SEED.fullmatch(source) is not None
 
 
-def is_there(source: str) -> bool:
-    """Whether there is such a file or folder, and it does not read as a seed."""
-    return not is_seed(source) and os.path.exists(source)  # noqa: PTH110, unlike Path.exists it takes text of any length
-
-
 def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: bool = False) -> Points:
     """The points that these name, in order.
 
@@ -58,7 +53,7 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
         if match := SEED.fullmatch(source):
             found = [source]
             latents.append(draw(int(match[1]), int(match[2] or 0), 1, model.latent_dim))
-        elif is_there(source) and not _holds_latents(Path(source), model.image_shape):
+        elif _holds_pictures(source, model.image_shape):
             loaded = load_pictures([Path(source)], model.image_shape, invert)
             found = loaded.names
             pictures.append(loaded.images)
@@ -75,18 +70,19 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
     return Points(names, np.concatenate(latents), np.concatenate(pictures))
 
 
-def _holds_latents(path: Path, image_shape: ImageShape) -> bool:
-    """Whether a file that is there is one of latents; if not, it is one of pictures, or damaged."""
+def _holds_pictures(source: str, image_shape: ImageShape) -> bool:
+    """Whether there is such a file or folder, and it is none of latents."""
+    if not os.path.exists(source):  # noqa: PTH110, unlike Path.exists it takes text of any length
+        return False
+    path = Path(source)
     suffix = path.suffix.lower()
-    if suffix in (".csv", ".txt"):
-        return True
     try:
         if suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
-                return "mean.npy" in archive.namelist()
+                return "mean.npy" not in archive.namelist()
         if suffix == ".npy":
             shape = np.load(path, mmap_mode="r").shape
-            return len(shape) == 2 and shape != image_shape[1:]  # which would be one grey picture
-    except Exception:  # what damaged files raise can be anything; who reads them says what is wrong
-        return False
-    return False
+            return len(shape) != 2 or shape == image_shape[1:]  # one grey picture
+    except Exception:  # what damaged files raise can be anything; who reads pictures says what is wrong
+        return True
+    return suffix not in (".csv", ".txt")

@@ -99,6 +99,21 @@ def test_points_of_every_kind_may_be_mixed(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_array_equal(found[:, 1], expected[1:])
 
 
+def test_an_array_as_large_as_a_grey_picture_is_one() -> None:
+    run("sample", "--seed", 7, "--n", 1, "--out", "images", "--quiet", "--model", "notebook")
+    with Image.open("images/000000000.png") as image:
+        np.save("image.npy", np.asarray(image))
+    for name in ("image.npy", "images/000000000.png"):
+        run("interpolate", name, 3, "--model", "notebook", "--out", f"{Path(name).stem}.gif", "--quiet")
+    assert Path("image.gif").read_bytes() == Path("000000000.gif").read_bytes()
+
+
+def test_opposite_points_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("1,2,3\n2,0,1\n-2,0,-1\n"))
+    assert main(["interpolate", "-", "--model", TINY]) == 2
+    assert capsys.readouterr().err.startswith("Error: stdin[1] and stdin[2]: these points lie in opposite directions, ")
+
+
 def test_seed_and_index_name_the_image_that_sample_makes() -> None:
     run("sample", "--seed", 7, "--start", 41, "--n", 1, "--out", "images", "--quiet", "--model", "notebook")
     run("interpolate", "7:41", 7, "--sheet", "--scale", 1, "--model", "notebook", "--quiet")
@@ -154,12 +169,16 @@ def test_a_caption_above_a_frame_says_where_it_is() -> None:
 
 def test_names_of_files_in_captions_stay_short() -> None:
     save_pictures(draw(4, 0, 1, 3))
-    widths = []
-    for name in ("a" * 16 + ".png", "a" * 60 + ".png"):
+    sheets = set()
+    for name in (17 * "a" + ".png", 60 * "a" + ".png", "a/b/" + 60 * "a" + ".png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(Path("pictures/0.png").read_bytes())
-        run("interpolate", f"./{name}", f"pictures/../{name}", 3, "--model", TINY, "--sheet", "--caption")
-        widths.append(pixels("interpolate.png").shape[2])
-    assert widths[0] == widths[1]
+        run("interpolate", name, 3, "--model", TINY, "--sheet", "--caption")
+        sheets.add(Path("interpolate.png").read_bytes())
+    run("interpolate", "pictures/0.png", 3, "--model", TINY, "--sheet", "--caption", "--out", "one.png")
+    run("interpolate", "pictures/../pictures/0.png", 3, "--model", TINY, "--sheet", "--caption", "--out", "two.png")
+    assert len(sheets) == 1
+    assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
 
 
 def test_what_is_written_is_none_of_what_is_read(capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,12 +243,15 @@ def test_captions_stand_beside_the_rows_and_columns_of_a_sheet() -> None:
 
 
 def test_captions_of_small_pictures_leave_each_other_room() -> None:
-    run("traverse", *SMALL, "--z", "0.5,-1,2", "--sheet", "--frames", 40, "--caption")
-    captioned = pixels("traverse.png")
-    high, wide = GAP + 3 * (HIGH + GAP), GAP + 40 * (WIDE + GAP)
-    top = captioned.shape[1] - high
-    ink = (captioned[0, :top] < 64).any(0)
-    starts = np.flatnonzero(ink[1:] & ~ink[:-1])
-    assert captioned.shape[2] > wide
-    assert not ink[[0, -1]].any()  # nothing is cut off
-    assert 8 * 4 < len(starts) < 8 * 7  # 8 values of 5 signs, some of which touch
+    run("traverse", *SMALL, "--z", "0.5,-1,2", "--sheet", "--frames", 37, "--caption")
+    captioned = pixels("traverse.png")[0]
+    top = 15 - 3  # pixels, but those of the first row's name above the row
+    middles = {}
+    for name, dark in (("columns", (captioned[:top] < 64).any(0)), ("rows", (captioned[top:, :20] < 64).any(1))):
+        inked = np.flatnonzero(dark)
+        assert 0 < inked[0] < inked[-1] < len(dark) - 1  # nothing is cut off
+        labels = np.split(inked, np.flatnonzero(np.diff(inked) > 3) + 1)
+        middles[name] = [(label[0] + label[-1]) / 2 for label in labels]
+    # Every sixth of 37 columns, each 6 wide, and the first and last of 3 rows, each 7 high.
+    np.testing.assert_allclose(np.diff(middles["columns"]), [36] * 6, atol=1)
+    np.testing.assert_allclose(np.diff(middles["rows"]), [14], atol=1)

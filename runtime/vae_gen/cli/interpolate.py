@@ -87,9 +87,8 @@ def interpolate(
     from vae_gen.errors import UsageError
     from vae_gen.model import load
     from vae_gen.paths import linear, spherical
-    from vae_gen.points import is_seed, is_there, read_points
+    from vae_gen.points import is_seed, read_points
 
-    options.check_not_an_input(figure.out, [Path(point) for point in points if is_there(point)])
     network = load(model, threads, **vars(reading))
     for point in points:
         if is_seed(point) and Path(point).exists():
