@@ -47,7 +47,7 @@ def to_frames(images: ByteImages, captions: list[str] | None = None) -> list[Ima
     frames = [to_pillow(image) for image in images]
     if captions is None:
         return frames
-    size = _text_size(frames[0].width)
+    size = text_size(frames[0].width)
     font = ImageFont.load_default(size)
     width = max(frames[0].width, *(math.ceil(font.getlength(text)) + 4 for text in captions))
     return [_with_caption(frame, text, width, size) for frame, text in zip(frames, captions, strict=True)]
@@ -56,9 +56,14 @@ def to_frames(images: ByteImages, captions: list[str] | None = None) -> list[Ima
 def labelled(images: ByteImages, text: str) -> ByteImages:
     """Images [..., C, H, W], each below a strip with `text` on it, as grey as a grid is between its tiles."""
     *others, channels, _, width = images.shape
-    strip = _strip(text, COLOR_MODES[channels], width, _text_size(width), background="gray")
+    strip = _strip(text, COLOR_MODES[channels], width, text_size(width), background="gray")
     label = np.asarray(strip).reshape(strip.height, width, channels).transpose(2, 0, 1)
     return np.concatenate([np.broadcast_to(label, (*others, *label.shape)), images], axis=-2)
+
+
+def text_size(width: int) -> int:
+    """How high text is above a picture of that width, in pixels."""
+    return max(10, min(20, width // 12))
 
 
 def _with_caption(frame: Image.Image, text: str, width: int, size: int) -> Image.Image:
@@ -67,10 +72,6 @@ def _with_caption(frame: Image.Image, text: str, width: int, size: int) -> Image
     captioned.paste(strip)
     captioned.paste(frame, ((width - frame.width) // 2, strip.height))
     return captioned
-
-
-def _text_size(width: int) -> int:
-    return max(10, min(20, width // 12))
 
 
 def _strip(text: str, mode: str, width: int, size: int, background: str) -> Image.Image:

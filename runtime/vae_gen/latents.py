@@ -1,4 +1,4 @@
-"""Latents: counter-based draws, and paths through the latent space. numpy only.
+"""Latents: counter-based draws. numpy only.
 
 Image i of seed s has the latents z[0] ... z[d-1], each standard normal, and they depend on s, i and d alone:
 
@@ -46,12 +46,6 @@ def check_range(seed: int, start: int, count: int) -> None:
         raise UsageError(f"{count} images are asked for; it must be at least 0")
     if start < 0 or start + count - 1 > MAX_INDEX:
         raise UsageError(f"images from {start} on are asked for, {count} of them; indices run from 0 to 2**63 - 1")
-
-
-def check_dim(dim: int, latent_dim: int) -> None:
-    """Raise UsageError unless there is such a latent."""
-    if not 0 <= dim < latent_dim:
-        raise UsageError(f"dim is {dim}; the model has {latent_dim} latents, numbered 0 to {latent_dim - 1}")
 
 
 def draw(seed: int, start: int, count: int, latent_dim: int) -> Latents:
@@ -118,14 +112,3 @@ def _rational(
     numerator, denominator = values
     numerator /= denominator
     return numerator
-
-
-def traversal(z: Latents, dim: int, values: npt.NDArray[np.floating]) -> Latents:
-    """One point [latent_dim], with latent `dim` (counted from 0) set to each of `values` in turn: [n, latent_dim].
-
-    Raises UsageError if there is no such latent.
-    """
-    check_dim(dim, len(z))
-    path = np.tile(z.astype(np.float32), (len(values), 1))
-    path[:, dim] = values
-    return path

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_gen import deflate
 from vae_gen.errors import DataError, UsageError
+from vae_gen.files import make_folder, whole_file
 from vae_gen.images import ByteImages, ImageShape
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -35,6 +37,20 @@ END = _chunk(b"IEND", b"")
 def encode_png(image: ByteImages) -> bytes:
     """One image uint8 [C, H, W], C = 1, 3 or 4, as the content of a PNG file. Raises as PngEncoder does."""
     return PngEncoder(image.shape).encode(image[None])[0]
+
+
+def check_png(path: Path) -> None:
+    """Raise UsageError unless `path` ends as a PNG file does."""
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{path} does not end in .png; the sheet is a PNG file")
+
+
+def save_png(image: ByteImages, path: Path) -> None:
+    """Write one image [C, H, W] as a PNG file, in a folder that is made if need be. Raises OutputError."""
+    content = encode_png(image)
+    make_folder(path.parent)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
 
 
 class PngEncoder:

@@ -28,3 +28,13 @@ def save_pictures(z: np.ndarray, folder: str = "pictures") -> None:
     Path(folder).mkdir()
     for number, image in enumerate(expected_pixels(z)):
         Image.fromarray(image.transpose(1, 2, 0)).save(f"{folder}/{number}.png")
+
+
+def frames_of(path: str) -> list[np.ndarray]:
+    """Those of an animation, as RGB [3, H, W]."""
+    with Image.open(path) as animation:
+        found = []
+        for number in range(animation.n_frames):
+            animation.seek(number)
+            found.append(np.moveaxis(np.asarray(animation.convert("RGB")), -1, 0))
+        return found

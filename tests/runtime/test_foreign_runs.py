@@ -14,8 +14,9 @@ from vae_gen.errors import BundleError, UsageError
 from vae_gen.generate import plan
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
-from vae_gen.latents import draw, traversal
+from vae_gen.latents import draw
 from vae_gen.model import load
+from vae_gen.paths import traversal
 from vae_gen.reading import Reading
 
 from tests.runtime import reference

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 from vae_gen.errors import UsageError
-from vae_gen.latents import draw, normal_quantile, traversal
+from vae_gen.latents import draw, normal_quantile
 
 MASK = 2**64 - 1
 KNOWN = (  # reference(7, 41, 5) and reference(7, 42, 5), as float32
@@ -106,16 +106,3 @@ def test_an_index_out_of_range_is_refused(start: int, count: int) -> None:
 def test_the_last_index_can_be_drawn() -> None:
     expected = np.array([reference(1, 2**63 - 1, 16)], np.float32)
     np.testing.assert_array_equal(draw(1, np.int64(2**63 - 1), 1, 16), expected)
-
-
-def test_a_traversal_changes_one_latent_alone() -> None:
-    z = np.array([0.5, -1.0, 2.0], np.float32)
-    path = traversal(z, 1, np.array([-2.0, 0.0, 3.0]))
-    np.testing.assert_array_equal(path, np.array([[0.5, -2, 2], [0.5, 0, 2], [0.5, 3, 2]], np.float32))
-    np.testing.assert_array_equal(z, np.array([0.5, -1.0, 2.0], np.float32))
-
-
-@pytest.mark.parametrize("dim", [-1, 3])
-def test_a_traversal_of_a_latent_that_is_not_there_is_refused(dim: int) -> None:
-    with pytest.raises(UsageError, match=f"dim is {dim}; the model has 3 latents, numbered 0 to 2"):
-        traversal(np.zeros(3, np.float32), dim, np.zeros(2))

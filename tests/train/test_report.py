@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from vae_gen.latents import traversal
+from vae_gen.paths import traversal
 from vae_gen_train import report, traversals
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE, Encoder

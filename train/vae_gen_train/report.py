@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from vae_gen.animate import save_animation, to_frames
 from vae_gen.files import whole_file
 from vae_gen.images import ByteImages, enlarge, grid, pairs_sheet, to_pillow, to_uint8, viewing_factor
-from vae_gen.latents import Latents, draw, traversal
-from vae_gen.png import encode_png
+from vae_gen.latents import Latents, draw
+from vae_gen.paths import traversal
+from vae_gen.png import save_png
 
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.evaluation import evaluating, to_float
@@ -79,12 +80,6 @@ def draw_report(run: Path, vae: VAE, config: TrainConfig, latent_kl: Sequence[fl
 def fitting(size: int) -> int:
     """How many pictures of that many pixels stand side by side on a sheet, at least 1."""
     return max(1, SHEET // (size + 2))
-
-
-def save_png(image: ByteImages, path: Path) -> None:
-    """One image [C, H, W], C = 1, 3 or 4, as a PNG."""
-    with whole_file(path) as partial:
-        partial.write_bytes(encode_png(image))
 
 
 def _decode(vae: VAE, z: Latents, device: torch.device) -> ByteImages:

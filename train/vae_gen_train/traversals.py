@@ -10,7 +10,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from vae_gen.files import whole_file
 from vae_gen.images import MIDDLE_GREY, enlarge, to_pillow, to_uint8, viewing_factor
-from vae_gen.latents import Latents, traversal
+from vae_gen.latents import Latents
+from vae_gen.paths import traversal
 
 from vae_gen_train.evaluation import evaluating
 from vae_gen_train.nets import VAE

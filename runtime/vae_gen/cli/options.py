@@ -230,6 +230,52 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
+def figure_options(name: str, *, sheet: str, frames: str, caption: str) -> Decorator:
+    """--out, --sheet, --frames, --fps, --caption and --scale, which reach the command as its argument `figure`.
+
+    `name` is that of the file, without its suffix; the others are what the command does by these options.
+    """
+    kinds = "ends in .gif, .webp, .png or .apng; it is replaced"
+    parameters = (
+        click.option(
+            "--out", type=PathType(), help=f"A file that {kinds}.  [default: {name}.gif, or {name}.png of a sheet]"
+        ),
+        click.option("--sheet", is_flag=True, help=sheet),
+        click.option("--frames", type=click.IntRange(2, 10_000), help=f"{frames}  [default: 60, or 11 on a sheet]"),
+        click.option("--fps", type=NumberRange(1, 50), help="Frames a second.  [default: 20]"),
+        click.option("--caption", is_flag=True, help=caption),
+        click.option(
+            "--scale",
+            type=click.IntRange(1, 64),
+            help="Enlarge each pixel. Default: to about 224 pixels, or 64 a picture on a sheet.",
+        ),
+    )
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def called(
+            *arguments: Any,
+            out: Path | None,
+            sheet: bool,
+            frames: int | None,
+            fps: float | None,
+            caption: bool,
+            scale: int | None,
+            **others: Any,
+        ) -> Any:
+            from vae_gen.figures import Figure
+
+            out = out or Path(f"{name}.png" if sheet else f"{name}.gif")
+            figure = Figure(out, sheet, frames or (11 if sheet else 60), fps, caption, scale)
+            return command(*arguments, figure=figure, **others)
+
+        for parameter in reversed(parameters):
+            parameter(called)
+        return called
+
+    return decorate
+
+
 pictures_argument = click.argument("pictures", nargs=-1, required=True, type=PathType())
 
 

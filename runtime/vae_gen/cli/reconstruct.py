@@ -45,16 +45,13 @@ def reconstruct(
     vae-gen reconstruct digit.png
     vae-gen reconstruct t10k-images-idx3-ubyte.gz --show 50
     """
-    from vae_gen.errors import UsageError
-    from vae_gen.files import make_folder, whole_file
     from vae_gen.images import enlarge, pairs_sheet, to_uint8, viewing_factor
     from vae_gen.metrics import sum_of_squared_errors
     from vae_gen.model import load_bundle
     from vae_gen.pictures import load_pictures
-    from vae_gen.png import encode_png
+    from vae_gen.png import check_png, save_png
 
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"{out} does not end in .png; the sheet is a PNG file")
+    check_png(out)
     options.check_not_an_input(out, pictures)
     network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
@@ -64,10 +61,7 @@ def reconstruct(
     errors = sum_of_squared_errors(outputs, loaded.images)
 
     sheet = pairs_sheet(to_uint8(loaded.images[:show]), to_uint8(outputs[:show]), columns)
-    make_folder(out.parent)
-    factor = scale or viewing_factor(*network.image_shape[1:], pixels=64)
-    with whole_file(out) as partial:
-        partial.write_bytes(encode_png(enlarge(sheet, factor)))
+    save_png(enlarge(sheet, scale or viewing_factor(*network.image_shape[1:], pixels=64)), out)
 
     if as_json:
         rows = [{"picture": name, "sse": error} for name, error in zip(loaded.names, errors.tolist(), strict=True)]

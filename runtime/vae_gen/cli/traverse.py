@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vae_gen.cli import options
 from vae_gen.reading import Reading
 
+if TYPE_CHECKING:
+    from vae_gen.figures import Figure
+
 
 @click.command()
 @click.option("--dim", type=int, help="The latent to sweep, counted from 0. Default: each of them, side by side.")
-@options.out_option("traverse.gif", "A file that ends in .gif, .webp, .png or .apng; it is replaced.")
+@options.figure_options(
+    "traverse",
+    sheet="Make no animation, but a still PNG file: a row for each latent, with its values side by side.",
+    frames="How many values.",
+    caption="Write the latent's value above each frame, and each one's number if there are several; on a sheet, both "
+    "beside its rows and columns.",
+)
 @options.model_option
 @options.reading_options
 @click.option("--z", help="Start from this point: numbers between commas, or a file of one point.")
@@ -29,17 +39,11 @@ from vae_gen.reading import Reading
     help="First value of the latent.",
 )
 @click.option("--to", "high", type=options.NumberRange(-100, 100), default=3.0, show_default=True, help="Last value.")
-@click.option("--frames", type=click.IntRange(2, 10_000), default=60, show_default=True, help="How many values.")
-@click.option("--fps", type=options.NumberRange(1, 50), default=20, show_default=True, help="Frames a second.")
-@click.option(
-    "--caption", is_flag=True, help="Write the latent's value above each frame; of several, also each one's number."
-)
-@click.option("--scale", type=click.IntRange(1, 64), help="Enlarge each pixel. Default: to about 224 pixels.")
 @options.threads_option
 @options.quiet_option
 def traverse(
     dim: int | None,
-    out: Path,
+    figure: Figure,
     model: str,
     reading: Reading,
     z: str | None,
@@ -48,14 +52,10 @@ def traverse(
     seed: int | None,
     low: float,
     high: float,
-    frames: int,
-    fps: float,
-    caption: bool,
-    scale: int | None,
     threads: int | None,
     quiet: bool,
 ) -> None:
-    """Show what a latent does, as an animation.
+    """Show what a latent does, as an animation or a sheet.
 
     Latents are swept from --from to --to, one at a time. The others stay where they are: at a random point, which
     --seed decides, at --z, or where the encoder puts --picture.
@@ -63,23 +63,22 @@ def traverse(
     \b
     vae-gen traverse --dim 7
     vae-gen traverse --dim 3 --picture digit.png --caption --out digit.webp
+    vae-gen traverse --sheet --caption
     """
     import numpy as np
 
-    from vae_gen.animate import check_format, labelled, save_animation, to_frames
     from vae_gen.errors import UsageError
-    from vae_gen.images import enlarge, grid, viewing_factor
     from vae_gen.latent_files import read_latents
-    from vae_gen.latents import check_dim, draw, fresh_seed, traversal
+    from vae_gen.latents import draw, fresh_seed
     from vae_gen.model import load
+    from vae_gen.paths import check_dim, traversal
     from vae_gen.pictures import load_pictures
 
     if sum(choice is not None for choice in (z, picture, seed)) > 1:
         raise UsageError("--z, --picture and --seed each give a point to start from; give one of them")
     if invert and picture is None:
         raise UsageError("--invert is for --picture, which is not given")
-    check_format(out)
-    options.check_not_an_input(out, [picture] if picture else [])
+    options.check_not_an_input(figure.out, [picture] if picture else [])
     network = load(model, threads, **vars(reading))
     if dim is not None:
         check_dim(dim, network.latent_dim)
@@ -97,19 +96,15 @@ def traverse(
     if len(points) != 1:
         raise UsageError(f"{len(points)} points to start from are given; a traversal starts from one")
 
-    values = np.linspace(low, high, frames)
+    values = np.linspace(low, high, figure.frames)
     dims = range(network.latent_dim) if dim is None else [dim]
-    sweeps = np.stack([network.decode_bytes(traversal(points[0], each, values)) for each in dims], axis=1)
-    sheet = sweeps[0, 0] if dim is not None else grid(sweeps[0])
-    factor = scale or viewing_factor(*sheet.shape[-2:])
-    tiles = enlarge(sweeps, factor)
-    if dim is not None:
-        pictures = tiles[:, 0]
+    sweeps = np.stack([network.decode_bytes(traversal(points[0], each, values)) for each in dims])
+    texts = [f"{value:+.2f}" for value in values]
+    if figure.sheet:
+        figure.save_sheet(sweeps, [f"z[{each}]" for each in dims], texts)
+        options.say(f"{options.count(len(sweeps), 'row')} of {figure.frames} images in {figure.out}", quiet)
     else:
-        if caption:
-            tiles = np.stack([labelled(tiles[:, each], str(each)) for each in dims], axis=1)
-        pictures = np.stack([grid(cells, gap=2 * factor) for cells in tiles])
-    name = "z" if dim is None else f"z[{dim}]"
-    captions = [f"{name} = {value:+.2f}" for value in values] if caption else None
-    save_animation(to_frames(pictures, captions), out, fps)
-    options.say(f"{frames} frames in {out}", quiet)
+        name = "z" if dim is None else f"z[{dim}]"
+        captions = [f"{name} = {text}" for text in texts]
+        figure.save_animation(sweeps.swapaxes(0, 1), captions, [str(each) for each in dims])
+        options.say(f"{figure.frames} frames in {figure.out}", quiet)

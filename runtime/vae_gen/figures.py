@@ -1,0 +1,87 @@
+"""Rows of images as people look at them: a still sheet, or an animation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vae_gen.animate import check_format, labelled, save_animation, text_size, to_frames
+from vae_gen.errors import UsageError
+from vae_gen.images import ByteImages, enlarge, grid, to_pillow, viewing_factor
+from vae_gen.manifest import COLOR_MODES
+from vae_gen.png import check_png, save_png
+
+ON_SHEET = 64  # pixels of a picture's shorter side, about
+GAP = 2  # between pictures, in pixels of theirs
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A file to be, and how images are shown in it. Raises UsageError when constructed with what does not agree."""
+
+    out: Path
+    sheet: bool  # a still picture, not an animation
+    frames: int  # of each row
+    fps: float | None = None  # of an animation; default: 20
+    caption: bool = False
+    scale: int | None = None  # default: to a comfortable size
+
+    def __post_init__(self) -> None:
+        if self.sheet and self.fps is not None:
+            raise UsageError("--fps is for animations, and --sheet is a still picture; give one of them")
+        (check_png if self.sheet else check_format)(self.out)
+
+    def save_sheet(self, images: ByteImages, rows: Sequence[str], columns: Sequence[str]) -> None:
+        """Write images [rows, columns, C, H, W] as a PNG; with captions, the names of rows and columns beside them."""
+        height, width = images.shape[-2:]
+        factor = self.scale or viewing_factor(height, width, pixels=ON_SHEET)
+        tiles, gap = enlarge(images, factor), GAP * factor
+        sheet = grid(tiles.reshape(-1, *tiles.shape[2:]), tiles.shape[1], gap)
+        if self.caption:
+            sheet = _with_margins(sheet, tiles.shape[-2:], gap, rows, columns)
+        save_png(sheet, self.out)
+
+    def save_animation(self, cells: ByteImages, captions: Sequence[str], names: Sequence[str] = ()) -> None:
+        """Write images [frames, cells, C, H, W] as an animation of the only cell, or of a grid of several.
+
+        With captions, each frame has its own, and each cell of a grid its name.
+        """
+        alone = cells.shape[1] == 1
+        shown = cells[0, 0] if alone else grid(cells[0], gap=GAP)
+        factor = self.scale or viewing_factor(*shown.shape[-2:])
+        tiles = enlarge(cells, factor)
+        if self.caption and not alone:
+            tiles = np.stack([labelled(tiles[:, cell], name) for cell, name in enumerate(names)], axis=1)
+        pictures = tiles[:, 0] if alone else np.stack([grid(each, gap=GAP * factor) for each in tiles])
+        save_animation(to_frames(pictures, list(captions) if self.caption else None), self.out, self.fps or 20)
+
+
+def _with_margins(
+    sheet: ByteImages, cell: tuple[int, ...], gap: int, rows: Sequence[str], columns: Sequence[str]
+) -> ByteImages:
+    """A grid of cells (height, width) with names left of its rows and above its columns.
+
+    Where there is no room for all names, every second one is left out, or more.
+    """
+    channels = len(sheet)
+    height, width = cell
+    size = text_size(width)
+    font = ImageFont.load_default(size)
+    row_width, column_width = (max(math.ceil(font.getlength(name)) for name in names) for names in (rows, columns))
+    overhang, below = (max(0, (text - side) // 2 + 1 - gap) for text, side in ((column_width, width), (size, height)))
+    left, top = max(row_width + size, overhang), size + size // 2
+    canvas = Image.new(COLOR_MODES[channels], (left + sheet.shape[2] + overhang, top + sheet.shape[1] + below), "gray")
+    canvas.paste(to_pillow(sheet), (left, top))
+    draw = ImageDraw.Draw(canvas)
+    for row in range(0, len(rows), math.ceil(size / (height + gap))):
+        middle = top + gap + row * (height + gap) + height / 2
+        draw.text((left - size / 2, middle), rows[row], fill="black", font=font, anchor="rm")
+    for column in range(0, len(columns), math.ceil((column_width + size / 2) / (width + gap))):
+        middle = left + gap + column * (width + gap) + width / 2
+        draw.text((middle, top / 2), columns[column], fill="black", font=font, anchor="mm")
+    return np.asarray(canvas).reshape(canvas.height, canvas.width, channels).transpose(2, 0, 1)

@@ -1,0 +1,88 @@
+"""Points of the latent space as people name them: seeds, numbers, files of latents, and pictures."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import numpy as np
+
+from vae_gen.errors import UsageError
+from vae_gen.images import FloatImages, ImageShape
+from vae_gen.latent_files import read_latents
+from vae_gen.latents import Latents, draw
+from vae_gen.pictures import load_pictures
+
+if TYPE_CHECKING:
+    from vae_gen.model import Model
+
+SEED = re.compile(r"([0-9]{1,99})(?::([0-9]{1,99}))?")
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points in order; what each was called, with its number where a file holds several; the pictures among them."""
+
+    names: list[str]
+    latents: Latents  # [n, latent_dim]
+    pictures: FloatImages  # [m, C, H, W]
+
+
+def is_seed(source: str) -> bool:
+    """Whether it reads as SEED or SEED:INDEX."""
+    return SEED.fullmatch(source) is not None
+
+
+def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: bool = False) -> Points:
+    """The points that these name, in order.
+
+    "7" is what seed 7 draws for its image 0 and "7:41" for its image 41. A file of latents, and numbers between commas,
+    are as in `read_latents`; another file or folder holds pictures, as in `load_pictures`, each of which becomes the
+    mean of its posterior. `invert` swaps black and white in those.
+    Raises UsageError for what is none of these, and what the readers raise.
+    """
+    names: list[str] = []
+    latents: list[Latents] = []
+    pictures = [np.empty((0, *model.image_shape), np.float32)]
+    for source in sources:
+        if match := SEED.fullmatch(source):
+            found = [source]
+            latents.append(draw(int(match[1]), int(match[2] or 0), 1, model.latent_dim))
+        elif _holds_pictures(source, model.image_shape):
+            loaded = load_pictures([Path(source)], model.image_shape, invert)
+            found = loaded.names
+            pictures.append(loaded.images)
+            latents.append(model.encode(loaded.images)[0])
+        else:
+            try:
+                points = model.check_latents(read_latents(source, stdin, model.latent_dim))
+            except UsageError as error:
+                raise UsageError(f"{error}; a whole number is a seed, and 7:41 image 41 of seed 7") from error
+            name = "stdin" if source == "-" else os.fsencode(source).decode("utf-8", "replace")  # which may be no text
+            found = [name] if len(points) == 1 else [f"{name}[{number}]" for number in range(len(points))]
+            latents.append(points)
+        names += found
+    return Points(names, np.concatenate(latents), np.concatenate(pictures))
+
+
+def _holds_pictures(source: str, image_shape: ImageShape) -> bool:
+    """Whether there is such a file or folder, and it is none of latents."""
+    if not os.path.exists(source):  # noqa: PTH110, unlike Path.exists it takes text of any length
+        return False
+    path = Path(source)
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return "mean.npy" not in archive.namelist()
+        if suffix == ".npy":
+            shape = np.load(path, mmap_mode="r").shape
+            return len(shape) != 2 or shape == image_shape[1:]  # one grey picture
+    except Exception:  # what damaged files raise can be anything; who reads pictures says what is wrong
+        return True
+    return suffix not in (".csv", ".txt")
