@@ -37,6 +37,7 @@ class Pictures:
 
     names: list[str]
     images: FloatImages  # [n, C, H, W] in [0, 1]
+    files: list[Path]  # all that were read
 
 
 def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool = False) -> Pictures:
@@ -50,13 +51,14 @@ def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool =
     """
     names: list[str] = []
     parts: list[FloatImages] = []
-    for path in _files(paths):
+    files = list(_files(paths))
+    for path in files:
         name = os.fsencode(path).decode("utf-8", "replace")  # a file's name may be no text
         for places, images in _load_file(path, image_shape):
             names += [name + place for place in places]
             parts.append(images)
     images = np.concatenate(parts)
-    return Pictures(names, inverted(images) if invert else images)
+    return Pictures(names, inverted(images) if invert else images, files)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -31,6 +31,7 @@ class Points:
     names: list[str]
     latents: Latents  # [n, latent_dim]
     pictures: FloatImages  # [m, C, H, W]
+    files: list[Path]  # that these were read from
 
 
 def is_seed(source: str) -> bool:
@@ -49,6 +50,7 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
     names: list[str] = []
     latents: list[Latents] = []
     pictures = [np.empty((0, *model.image_shape), np.float32)]
+    files: list[Path] = []
     for source in sources:
         if match := SEED.fullmatch(source):
             found = [source]
@@ -57,6 +59,7 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
             loaded = load_pictures([Path(source)], model.image_shape, invert)
             found = loaded.names
             pictures.append(loaded.images)
+            files += loaded.files
             latents.append(model.encode(loaded.images)[0])
         else:
             try:
@@ -67,7 +70,7 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
             found = [name] if len(points) == 1 else [f"{name}[{number}]" for number in range(len(points))]
             latents.append(points)
         names += found
-    return Points(names, np.concatenate(latents), np.concatenate(pictures))
+    return Points(names, np.concatenate(latents), np.concatenate(pictures), files)
 
 
 def _holds_pictures(source: str, image_shape: ImageShape) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from vae_gen.cli import COMMANDS, cli, main
 
-from tests.runtime.commands import run
+from tests.runs import TINY
+from tests.runtime.commands import expected_pixels, run, save_pictures
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -54,9 +56,6 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["sample", "--model", "a" * 300], 1, "File name too long"),
         (["encode", "a" * 300], 1, "File name too long"),
         (["encode", "file", "--out", "file"], 2, "does not end as a file of latents"),
-        (["reconstruct", "x.png", "--out", "./x.png"], 2, "would replace a picture that is read"),
-        (["encode", "x.npy", "--out", "x.npy"], 2, "would replace a picture that is read"),
-        (["traverse", "--picture", "x.png", "--out", "x.png"], 2, "would replace a picture that is read"),
         (["traverse", "--from", "nan"], 2, "nan is not in the range -100<=x<=100"),
         (["traverse", "--fps", "nan"], 2, "nan is not in the range 1<=x<=50"),
         (["decode", "--z", "file"], 1, "file holds no latents"),
@@ -129,3 +128,27 @@ def test_bad_input_gets_a_message_and_nothing_is_written(
     assert message in captured.err
     assert captured.out == ""
     assert sorted(str(path) for path in Path().rglob("*") if path.is_file()) == ["file"]
+
+
+@pytest.mark.parametrize("source", ["pictures/0.png", "pictures"])
+@pytest.mark.parametrize(
+    "command", ["reconstruct {}", "traverse --picture {}", "interpolate 3 {}", "interpolate {} 3 --sheet"]
+)
+def test_what_is_read_is_not_replaced(command: str, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    save_pictures(np.ones((1, 3)))
+    before = Path("pictures/0.png").read_bytes()
+    Path("link.png").symlink_to("pictures/0.png")
+    for out in ("pictures/0.png", "link.png"):
+        assert main([*command.format(source).split(), "--model", TINY, "--out", out]) == 2
+        assert f"--out {out} would replace a file that is read; choose another --out" in capsys.readouterr().err
+    assert Path("pictures/0.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("source", ["pictures/0.npy", "pictures"])
+def test_encode_does_not_replace_the_array_that_it_reads(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("pictures").mkdir()
+    np.save("pictures/0.npy", expected_pixels(np.ones((2, 3))))
+    before = Path("pictures/0.npy").read_bytes()
+    assert main(["encode", source, "--model", TINY, "--out", "pictures/0.npy"]) == 2
+    assert "--out pictures/0.npy would replace a file that is read" in capsys.readouterr().err
+    assert Path("pictures/0.npy").read_bytes() == before

@@ -47,9 +47,10 @@ def encode(
 
     if out is not None:
         check_suffix(out)
-        options.check_not_an_input(out, pictures)
     network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
+    if out is not None:
+        options.check_not_an_input(out, loaded.files)
     options.hint_at_invert(loaded.images, network, invert, quiet)
     mean, log_var = network.encode(loaded.images)
     if out is not None:

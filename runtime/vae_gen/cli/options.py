@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -279,11 +279,11 @@ def figure_options(name: str, *, sheet: str, frames: str, caption: str) -> Decor
 pictures_argument = click.argument("pictures", nargs=-1, required=True, type=PathType())
 
 
-def check_not_an_input(out: Path, pictures: Sequence[Path]) -> None:
-    """Raise UsageError if writing `out` would replace one of the pictures that are read."""
-    for picture in pictures:
-        if out.resolve() == picture.resolve():
-            raise UsageError(f"--out {out} would replace a picture that is read; choose another --out")
+def check_not_an_input(out: Path, files: Iterable[Path]) -> None:
+    """Raise UsageError if writing `out` would replace one of the files that were read."""
+    target = out.resolve()
+    if any(file.resolve() == target for file in files):
+        raise UsageError(f"--out {out} would replace a file that is read; choose another --out")
 
 
 def say(message: str, quiet: bool = False) -> None:

@@ -52,9 +52,9 @@ def reconstruct(
     from vae_gen.png import check_png, save_png
 
     check_png(out)
-    options.check_not_an_input(out, pictures)
     network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
+    options.check_not_an_input(out, loaded.files)
     options.hint_at_invert(loaded.images, network, invert, quiet)
     mean, _ = network.encode(loaded.images)
     outputs = network.decode(mean)

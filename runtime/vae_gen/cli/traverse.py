@@ -78,16 +78,16 @@ def traverse(
         raise UsageError("--z, --picture and --seed each give a point to start from; give one of them")
     if invert and picture is None:
         raise UsageError("--invert is for --picture, which is not given")
-    options.check_not_an_input(figure.out, [picture] if picture else [])
     network = load(model, threads, **vars(reading))
     if dim is not None:
         check_dim(dim, network.latent_dim)
     if z is not None:
         points = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
     elif picture is not None:
-        images = load_pictures([picture], network.image_shape, invert).images
-        options.hint_at_invert(images, network, invert, quiet)
-        points, _ = network.encode(images)
+        loaded = load_pictures([picture], network.image_shape, invert)
+        options.check_not_an_input(figure.out, loaded.files)
+        options.hint_at_invert(loaded.images, network, invert, quiet)
+        points, _ = network.encode(loaded.images)
     else:
         if seed is None:
             seed = fresh_seed()
