@@ -51,7 +51,7 @@ def test_the_first_commands_run_one_after_the_other(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text().partition("## Make images")[2].partition("From Python")[0]
     ran = [line for _, code in FENCED.findall(text) for line in code.splitlines()]
-    assert len(ran) == 15
+    assert len(ran) == 16
     for line in ran:
         words = shlex.split(line.replace("--n 1000000", "--n 100000"), comments=True)
         assert main(words[1:]) == 0, line
