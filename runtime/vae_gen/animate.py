@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vae_gen.errors import OutputError, UsageError
 from vae_gen.files import make_folder, whole_file
-from vae_gen.images import ByteImages, to_pillow
+from vae_gen.images import ByteImages, from_pillow, to_pillow
 from vae_gen.manifest import COLOR_MODES
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}  # an animated PNG is a PNG
@@ -57,7 +57,7 @@ def labelled(images: ByteImages, text: str) -> ByteImages:
     """Images [..., C, H, W], each below a strip with `text` on it, as grey as a grid is between its tiles."""
     *others, channels, _, width = images.shape
     strip = _strip(text, COLOR_MODES[channels], width, text_size(width), background="gray")
-    label = np.asarray(strip).reshape(strip.height, width, channels).transpose(2, 0, 1)
+    label = from_pillow(strip)
     return np.concatenate([np.broadcast_to(label, (*others, *label.shape)), images], axis=-2)
 
 

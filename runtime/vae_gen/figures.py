@@ -12,8 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vae_gen.animate import check_format, labelled, save_animation, text_size, to_frames
 from vae_gen.errors import UsageError
-from vae_gen.images import ByteImages, enlarge, grid, to_pillow, viewing_factor
-from vae_gen.manifest import COLOR_MODES
+from vae_gen.images import ByteImages, enlarge, from_pillow, grid, to_pillow, viewing_factor
 from vae_gen.png import check_png, save_png
 
 ON_SHEET = 64  # pixels of a picture's shorter side, about
@@ -41,9 +40,10 @@ class Figure:
         height, width = images.shape[-2:]
         factor = self.scale or viewing_factor(height, width, pixels=ON_SHEET)
         tiles, gap = enlarge(images, factor), GAP * factor
-        sheet = grid(tiles.reshape(-1, *tiles.shape[2:]), tiles.shape[1], gap)
         if self.caption:
-            sheet = _with_margins(sheet, tiles.shape[-2:], gap, rows, columns)
+            sheet = labelled_grid(tiles, gap, rows, columns)
+        else:
+            sheet = grid(tiles.reshape(-1, *tiles.shape[2:]), tiles.shape[1], gap)
         save_png(sheet, self.out)
 
     def save_animation(self, cells: ByteImages, captions: Sequence[str], names: Sequence[str] = ()) -> None:
@@ -61,22 +61,20 @@ class Figure:
         save_animation(to_frames(pictures, list(captions) if self.caption else None), self.out, self.fps or 20)
 
 
-def _with_margins(
-    sheet: ByteImages, cell: tuple[int, ...], gap: int, rows: Sequence[str], columns: Sequence[str]
-) -> ByteImages:
-    """A grid of cells (height, width) with names left of its rows and above its columns.
+def labelled_grid(cells: ByteImages, gap: int, rows: Sequence[str], columns: Sequence[str]) -> ByteImages:
+    """Images [rows, columns, C, H, W] as a grid, with names left of its rows and above its columns: [C, height, width].
 
     Where there is no room for all names, every second one is left out, or more.
     """
-    channels = len(sheet)
-    height, width = cell
+    *_, channels, height, width = cells.shape
+    sheet = to_pillow(grid(cells.reshape(-1, channels, height, width), cells.shape[1], gap))
     size = text_size(width)
     font = ImageFont.load_default(size)
     row_width, column_width = (max(math.ceil(font.getlength(name)) for name in names) for names in (rows, columns))
     overhang, below = (max(0, (text - side) // 2 + 1 - gap) for text, side in ((column_width, width), (size, height)))
     left, top = max(row_width + size, overhang), size + size // 2
-    canvas = Image.new(COLOR_MODES[channels], (left + sheet.shape[2] + overhang, top + sheet.shape[1] + below), "gray")
-    canvas.paste(to_pillow(sheet), (left, top))
+    canvas = Image.new(sheet.mode, (left + sheet.width + overhang, top + sheet.height + below), "gray")
+    canvas.paste(sheet, (left, top))
     draw = ImageDraw.Draw(canvas)
     for row in range(0, len(rows), math.ceil(size / (height + gap))):
         middle = top + gap + row * (height + gap) + height / 2
@@ -84,4 +82,4 @@ def _with_margins(
     for column in range(0, len(columns), math.ceil((column_width + size / 2) / (width + gap))):
         middle = left + gap + column * (width + gap) + width / 2
         draw.text((middle, top / 2), columns[column], fill="black", font=font, anchor="mm")
-    return np.asarray(canvas).reshape(canvas.height, canvas.width, channels).transpose(2, 0, 1)
+    return from_pillow(canvas)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
-from vae_gen.images import ImageShape
+from vae_gen.images import ByteImages, ImageShape, from_pillow
 from vae_gen.manifest import COLOR_MODES
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
 QUARTER_TURNS = (5, 6, 7, 8)  # values of EXIF's orientation that swap height and width
 
 
-def fit_picture(picture: Image.Image, image_shape: ImageShape) -> npt.NDArray[np.uint8]:
+def fit_picture(picture: Image.Image, image_shape: ImageShape) -> ByteImages:
     """A Pillow picture of any mode and size -> uint8 [C, H, W]. Raises ValueError for floating-point pixels."""
     channels, height, width = image_shape
     # A large JPEG is decoded at a half, a quarter or an eighth of its size, at least twice what is needed.
@@ -30,8 +29,7 @@ def fit_picture(picture: Image.Image, image_shape: ImageShape) -> npt.NDArray[np
     picture = picture.convert(COLOR_MODES[channels])
     if picture.size != (width, height):
         picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture)
-    return pixels[None] if channels == 1 else np.moveaxis(pixels, -1, 0)
+    return from_pillow(picture)
 
 
 def shown_size(picture: Image.Image) -> tuple[int, int]:

@@ -49,6 +49,12 @@ def to_pillow(image: ByteImages) -> Image.Image:
     return Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1)))
 
 
+def from_pillow(picture: Image.Image) -> ByteImages:
+    """A picture of the mode L, RGB or RGBA as uint8 [C, H, W]."""
+    pixels = np.asarray(picture)
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
 def grid(images: ByteImages, columns: int | None = None, gap: int = 2) -> ByteImages:
     """Images [n, C, H, W] side by side, row by row -> one image [C, rows, width] on a middle grey.
 

@@ -34,12 +34,12 @@ def size_of(path: Path) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("shape", "samples", "row"),
     [
-        # Width and height of ten by ten with 2 pixels between, twice; and 100 pixels of labels beside 13 pictures.
-        ((1, 28, 28), (604, 604), (100 + 13 * 30 + 2, 30)),
-        ((3, 64, 64), (662, 662), (100 + 13 * 66 + 2, 66)),
+        # Width and height of ten by ten with 2 pixels between, twice; and of 13 in a row, without what is written.
+        ((1, 28, 28), (604, 604), (13 * 30 + 2, 30)),
+        ((3, 64, 64), (662, 662), (13 * 66 + 2, 66)),
         # Six by six; pictures made smaller, to 96 pixels.
-        ((3, 256, 256), (1550, 1550), (100 + 13 * 98 + 2, 98)),
-        ((4, 128, 512), (1544, 1302), (100 + 13 * 98 + 2, 26)),
+        ((3, 256, 256), (1550, 1550), (13 * 98 + 2, 98)),
+        ((4, 128, 512), (1544, 1302), (13 * 98 + 2, 26)),
     ],
     ids=str,
 )
@@ -52,7 +52,9 @@ def test_sheets_of_any_image_size_stay_handy(
     config = TrainConfig.from_preset("notebook", latent_dim=40)
     draw_report(tmp_path, vae, config, [float(latent) for latent in range(40)], CPU)
     assert size_of(tmp_path / "samples.png") == samples
-    assert size_of(tmp_path / "traversals.png") == (row[0], 16 + 32 * row[1] + 2)  # 32 of the 40 latents
+    width, height = size_of(tmp_path / "traversals.png")  # names stand left of its rows and above its columns
+    assert 30 < width - row[0] < 110
+    assert 14 < height - (32 * row[1] + 2) < 20  # 32 of the 40 latents
     images = np.random.default_rng(0).integers(0, 256, (30, *shape), np.uint8)
     draw_reconstructions(vae, images, CPU, tmp_path / "reconstructions.png")
     assert max(size_of(tmp_path / "reconstructions.png")) <= 1600
@@ -63,11 +65,11 @@ def test_traversals_show_each_latent_of_the_largest_kl_first(tmp_path: Path) -> 
     z = np.array([0.5, -1, 2], np.float32)
     traversals.draw_traversals(vae, z, [0.1, 3.0, 0.7], CPU, tmp_path / "traversals.png")
     with Image.open(tmp_path / "traversals.png") as picture:
-        pixels = np.asarray(picture)
+        grid = np.asarray(picture)[-(3 * (72 + 2) + 2) :, -(13 * (48 + 2) + 2) :]
     for row, latent in enumerate((1, 2, 0)):
         with torch.inference_mode():
             expected = vae.decoder(torch.from_numpy(traversal(z, latent, np.linspace(-3, 3, 13)))).numpy()
         for column in range(13):
-            top, left = 18 + row * (72 + 2), 102 + column * (48 + 2)  # six times as large
-            shown = pixels[top : top + 72 : 6, left : left + 48 : 6, 0]
+            top, left = 2 + row * (72 + 2), 2 + column * (48 + 2)  # six times as large
+            shown = grid[top : top + 72 : 6, left : left + 48 : 6]
             np.testing.assert_allclose(shown, expected[column, 0] * 255, atol=0.51)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from vae_gen.defaults import INDEX_DIGITS
 from vae_gen.errors import DataError
-from vae_gen.images import ByteImages, ImageShape
+from vae_gen.images import ByteImages, ImageShape, from_pillow
 from vae_gen.manifest import COLOR_MODES
 from vae_gen.png import SIGNATURE, PngEncoder
 
@@ -55,14 +55,13 @@ def decode_png(content: bytes, name: str, source: str) -> ByteImages:
     try:
         _check_sums(content)
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            mode = picture.mode
-            pixels = np.asarray(picture)
+            picture.load()
     except Exception as error:  # what a decoder raises on damaged input can be anything
         raise DataError(f"{source} holds a damaged picture, {name}: {error}") from error
-    if mode not in COLOR_MODES.values():
+    if picture.mode not in COLOR_MODES.values():
         known = ", ".join(COLOR_MODES.values())
-        raise DataError(f"{source} holds {name} with pixels of mode {mode}; images are {known}")
-    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+        raise DataError(f"{source} holds {name} with pixels of mode {picture.mode}; images are {known}")
+    return from_pillow(picture)
 
 
 def _check_sums(content: bytes) -> None:
