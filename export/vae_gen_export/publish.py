@@ -17,8 +17,9 @@ from vae_gen_export.opsets import in_oldest_opset
 from vae_gen_export.parity import BATCH_SIZES, measure_parity
 from vae_gen_export.plain import opset_of
 from vae_gen_export.simplify import Simplification, simplify
+from vae_gen_export.simplify.view import IR_VERSION
 from vae_gen_export.sources import Source
-from vae_gen_export.stamp import IR_VERSION, bundle_id, stamp
+from vae_gen_export.stamp import bundle_id, stamp
 from vae_gen_export.variants import AS_IS, Variant
 from vae_gen_export.variants.int8 import compare
 

@@ -9,7 +9,7 @@ import onnx
 from vae_gen.manifest import Description
 from vae_gen.reading import LAYOUTS
 
-IR_VERSION = 8  # what onnxruntime has read since 1.10; later versions add nothing that these graphs use
+from vae_gen_export.simplify.view import IR_VERSION
 
 
 def bundle_id(*models: onnx.ModelProto) -> str:

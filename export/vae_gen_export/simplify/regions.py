@@ -12,7 +12,7 @@ import onnx
 from vae_gen_export.simplify.agreement import ROUNDING, session
 from vae_gen_export.simplify.evaluation import Float64, Subgraph
 from vae_gen_export.simplify.rows import keeps_rows
-from vae_gen_export.simplify.view import Array, View, attributes
+from vae_gen_export.simplify.view import IR_VERSION, Array, View, attributes
 
 # Affine in their first input when all others are constants, or absent.
 AFFINE_IN_FIRST = {
@@ -65,9 +65,7 @@ class Region:
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in (self.source, *names)
         )
         graph = onnx.helper.make_graph(nodes, "region", [source], outputs, tensors)
-        model = onnx.helper.make_model(
-            graph, opset_imports=self.view.model.opset_import, ir_version=self.view.model.ir_version
-        )
+        model = onnx.helper.make_model(graph, opset_imports=self.view.model.opset_import, ir_version=IR_VERSION)
         made: list[Array] = session(model).run(names, {self.source: rows.astype(np.float32)})
         return made
 

@@ -13,6 +13,9 @@ import onnx
 Shape = tuple[int, ...]  # of one row, without the batch axis
 Array = npt.NDArray[Any]
 
+# Of the graphs that are made here: what onnxruntime has read since 1.10. Later versions add nothing that they use.
+IR_VERSION = 8
+
 
 class View:
     """A graph with its constants, its shapes and who uses what; made anew after each change of the graph.
