@@ -22,6 +22,7 @@ COMMANDS = {
     "decode": "vae_gen.cli.decode:decode",
     "encode": "vae_gen.cli.encode:encode",
     "traverse": "vae_gen.cli.traverse:traverse",
+    "explore": "vae_gen.cli.explore:explore",
     "reconstruct": "vae_gen.cli.reconstruct:reconstruct",
     "evaluate": "vae_gen.cli.evaluate:evaluate",
     "models": "vae_gen.cli.models:models",
