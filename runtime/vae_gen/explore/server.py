@@ -62,6 +62,7 @@ class Server(ThreadingHTTPServer):
 
     allow_reuse_address = os.name != "nt"  # Windows would share a port that another server has
     allow_reuse_port = False
+    request_queue_size = 64  # a tab asks on several connections at once
 
     def __init__(self, explorer: Explorer, port: int | None) -> None:
         """`port` is 1 to 65,535; None is the usual one, or a free one where that is taken. Raises UsageError."""
