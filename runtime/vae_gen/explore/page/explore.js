@@ -36,6 +36,12 @@ function prepared(canvas, columns, rows) {
   return canvas.getContext("2d");
 }
 
+let doing = 0;
+function busy(change) {
+  doing += change;
+  find("#output").ariaBusy = doing > 0;
+}
+
 const frame = () => new Promise(requestAnimationFrame);
 let working = false;
 let lost = false;
@@ -47,6 +53,7 @@ let lot = 1; // strips that are asked for with a picture: as many as do not hold
 async function work() {
   if (working || lost) return;
   working = true;
+  busy(+1);
   try {
     for (;;) {
       const wanted = { z: here.z, target };
@@ -57,11 +64,11 @@ async function work() {
       if (!isMade || lot || !isMoving) await askFor(wanted, stale.slice(0, isMade ? Math.max(lot, 1) : lot));
       await frame();
     }
-    report();
   } catch (error) {
     report(error);
   } finally {
     working = false;
+    busy(-1);
   }
 }
 
@@ -96,6 +103,7 @@ class Row {
   stale = true;
   inView = false;
   pictures = null; // of the strip
+  pressed = null; // where and at which value the pointer went down
 
   constructor(dim) {
     this.dim = dim;
@@ -116,7 +124,10 @@ class Row {
       if (["0", "Delete", "Backspace"].includes(event.key)) this.set(0);
     });
     this.range.addEventListener("dblclick", () => this.set(0));
-    this.range.addEventListener("pointerdown", (event) => this.press(event));
+    this.range.addEventListener("pointerdown", ({ clientX: x, clientY: y }) => {
+      this.pressed = { x, y, before: here.z[dim] };
+    });
+    this.range.addEventListener("click", (event) => this.pressed && this.click(event));
     this.number.addEventListener("focus", () => this.number.select());
     this.number.addEventListener("change", () => {
       const value = parsed(this.number.value);
@@ -139,19 +150,13 @@ class Row {
   }
 
   // A click on a picture, rather than a drag, means its very value.
-  press(event) {
+  click({ clientX, clientY }) {
+    const { x, y, before } = this.pressed;
+    const isDrag = Math.hypot(clientX - x, clientY - y) > 3;
+    if (isDrag || here.z[this.dim] === before) return; // the frame itself was clicked
     const { left, width: across } = this.range.getBoundingClientRect();
-    const place = Math.min(Math.max(Math.floor(((event.clientX - left) / across) * sweep.length), 0), sweep.length - 1);
-    const before = here.z[this.dim];
-    const begin = [event.clientX, event.clientY];
-    this.range.addEventListener(
-      "pointerup",
-      ({ clientX, clientY }) => {
-        const isClick = Math.hypot(clientX - begin[0], clientY - begin[1]) < 4;
-        if (isClick && here.z[this.dim] !== before) setTimeout(() => this.set(sweep[place])); // after its own change
-      },
-      { once: true },
-    );
+    const place = Math.floor(((x - left) / across) * sweep.length);
+    this.set(sweep[Math.min(Math.max(place, 0), sweep.length - 1)]);
   }
 
   show() {
@@ -183,6 +188,7 @@ const rows = here.z.map((_, dim) => new Row(dim));
 function go(place, compared = null) {
   const changed = rows.filter(({ dim }) => place.z[dim] !== here.z[dim]);
   for (const row of rows) row.stale ||= changed.some((other) => other !== row);
+  if (!lost) report();
   [here, target, moved] = [place, compared, performance.now()];
   for (const row of rows) row.show();
   const { z, seed, index } = here;
@@ -231,6 +237,7 @@ const draw = (asked) => ask(`draw?${new URLSearchParams(asked)}`).then((response
 let newest = 0;
 async function follow(finding, compared = () => null, keeps = true) {
   const mine = ++newest;
+  busy(+1);
   try {
     const place = await finding;
     if (mine !== newest) return;
@@ -238,7 +245,11 @@ async function follow(finding, compared = () => null, keeps = true) {
     if (keeps) keep();
     await arrived;
   } catch (error) {
-    if (mine === newest) report(error);
+    if (mine !== newest) return;
+    if (!made.z) go(here); // at the beginning
+    report(error);
+  } finally {
+    busy(-1);
   }
 }
 
@@ -311,7 +322,6 @@ addEventListener("paste", ({ clipboardData }) => {
 
 function report(error) {
   if (error instanceof Lost) return waitForServer();
-  if (error) console.warn(error);
   find("#message").textContent = error?.message ?? "";
 }
 
@@ -326,6 +336,7 @@ async function waitForServer() {
     if (found !== null && found !== aboutModel) location.reload(); // another model
   }
   lost = false;
+  report();
   work();
 }
 
