@@ -125,6 +125,15 @@ async function explore(page) {
   await context.setOffline(false);
   await page.waitForSelector("#message:empty", { state: "attached" });
   await step("online", () => page.click("#random"));
+  await page.evaluate(() => (window.isOld = true));
+  await page.route("**/draw?", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, headers: { ...response.headers(), model: "another" } });
+  });
+  await Promise.all([page.waitForEvent("load"), page.click("#random")]);
+  await page.unroute("**/draw?");
+  await step("anotherModel");
+  steps.isOld = await page.evaluate(() => window.isOld);
   return steps;
 }
 

@@ -194,6 +194,12 @@ def test_what_is_wrong_is_said_and_the_page_goes_on(report: Report) -> None:
         assert words in report["addresses"][address]["message"]
 
 
+def test_a_page_of_another_model_begins_anew(report: Report) -> None:
+    steps = report["tiny"]
+    assert "isOld" not in steps  # undefined, which JSON has not
+    assert steps["anotherModel"]["hash"] == steps["online"]["hash"]
+
+
 def test_a_decoder_alone_takes_no_pictures(report: Report) -> None:
     bare = report["bare"]
     assert (bare["shown"]["#choose"], bare["shown"]["#order"]) == (False, False)

@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,6 +84,12 @@ def test_the_model_is_described(site: Site) -> None:
     }
 
 
+def test_every_answer_says_which_model_it_is_of(site: Site) -> None:
+    expected = sha256((MODELS / "tiny/decoder.onnx").read_bytes()).hexdigest()
+    for path in ("/model", "/explore.js", "/nowhere"):
+        assert site.get(path).headers["Model"] == expected
+
+
 def test_a_decoder_alone_is_described_with_what_was_said_of_it(tmp_path: Path) -> None:
     reading = Reading(value_range=(-1.0, 1.0))
     with serving(FOREIGN / "signed.onnx", "my models/it's.onnx", reading) as site:
@@ -147,6 +154,7 @@ def stub(decode_bytes: object, shape: tuple[int, ...] = (3, 5, 4)) -> SimpleName
     return SimpleNamespace(
         check=lambda: None,
         name="stub",
+        decoder_sha256="",
         latent_dim=2,
         image_shape=shape,
         directory=None,

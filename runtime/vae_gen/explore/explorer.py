@@ -39,6 +39,7 @@ class Explorer:
     def __init__(self, model: Model, given: str, reading: Reading) -> None:
         """`given` and `reading` are how the command line was told of the model. Raises BundleError if it is damaged."""
         model.check()
+        _ = model.decoder_sha256  # of the file as it was read
         self._model = model
         self._options = shlex.join(["--model", given, *reading.as_options])
         self._turn = threading.Lock()  # whose turn it is has all processors
@@ -46,6 +47,10 @@ class Explorer:
     @property
     def name(self) -> str:
         return self._model.name
+
+    @property
+    def model_hash(self) -> str:
+        return self._model.decoder_sha256
 
     @property
     def image_shape(self) -> ImageShape:

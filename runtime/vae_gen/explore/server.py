@@ -164,7 +164,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: HTTPStatus | int, answer: Answer) -> None:
         self.send_response(status)
-        headers = {"Content-Type": answer.kind, "Content-Length": str(len(answer.content)), **HEADERS, **answer.headers}
+        headers = {
+            "Content-Type": answer.kind,
+            "Content-Length": str(len(answer.content)),
+            "Model": self.server.explorer.model_hash,  # by which a page notices that another one is served
+            **HEADERS,
+            **answer.headers,
+        }
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()

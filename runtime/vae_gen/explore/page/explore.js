@@ -5,16 +5,21 @@ const find = (selector, within = document) => within.querySelector(selector);
 class Lost extends Error {}
 
 // A response of the server. Throws what it says is wrong, or Lost where it does not answer.
+let served; // the model, by its hash
 async function ask(path, options) {
   const response = await fetch(path, options).catch(() => {
     throw new Lost();
   });
+  served ??= response.headers.get("Model");
+  if (response.headers.get("Model") !== served) {
+    location.reload(); // the server was started again, with another one
+    await new Promise(() => {});
+  }
   if (!response.ok) throw new Error(await response.text());
   return response;
 }
 
-const aboutModel = await ask("model").then((response) => response.text());
-const model = JSON.parse(aboutModel);
+const model = await ask("model").then((response) => response.json());
 const { width, height, strip, sweep, latent_dim: count } = model;
 const [low, high] = [sweep.at(0), sweep.at(-1)];
 const cell = strip.width / sweep.length;
@@ -152,6 +157,7 @@ class Row {
   // A click on a picture, rather than a drag, means its very value.
   click({ clientX, clientY }) {
     const { x, y, before } = this.pressed;
+    this.pressed = null; // a click on the label comes here too
     const isDrag = Math.hypot(clientX - x, clientY - y) > 3;
     if (isDrag || here.z[this.dim] === before) return; // the frame itself was clicked
     const { left, width: across } = this.range.getBoundingClientRect();
@@ -330,19 +336,16 @@ async function waitForServer() {
   lost = true;
   find("#message").textContent =
     "The server does not answer. This page goes on when vae-gen explore runs again, at the same address.";
-  for (let found; found !== aboutModel; ) {
+  for (; lost; lost = await ask("model").then(() => false, () => true)) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
-    found = await ask("model").then((response) => response.text()).catch(() => null);
-    if (found !== null && found !== aboutModel) location.reload(); // another model
   }
-  lost = false;
   report();
   work();
 }
 
 // --- The beginning
 
-const about = [`${count} latents`, `${width} × ${height} pixels`, model.colors, `licence ${model.licence}`];
+const about = [count === 1 ? "1 latent" : `${count} latents`, `${width} × ${height} pixels`, model.colors, `licence ${model.licence}`];
 document.title = `${model.name} · vae-gen explore`;
 find("h1").textContent = model.name;
 find("#about").textContent = about.join(" · ");
