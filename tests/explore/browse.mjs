@@ -37,6 +37,7 @@ async function seen(page) {
       about: texts("#about")[0],
       command: texts("code")[0],
       message: texts("#message")[0],
+      swap: document.querySelector("#swap input").checked,
       error: texts("#error")[0],
       labels: texts("li label"),
       kl: texts("li small"),

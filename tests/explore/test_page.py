@@ -186,6 +186,7 @@ def test_what_is_wrong_is_said_and_the_page_goes_on(report: Report) -> None:
     steps = report["tiny"]
     assert steps["refused"]["message"] == "notes.txt: it is no picture that Pillow knows"
     assert latents(steps["refused"]) == latents(steps["moved"])
+    assert (steps["refused"]["swap"], steps["droppedToo"]["swap"]) == (True, False)
     assert "The server does not answer." in steps["offline"]["message"]
     seed = int(steps["online"]["drawn"][1])
     check_picture(steps["online"], draw(seed, 0, 1, 3)[0])

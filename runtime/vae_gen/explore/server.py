@@ -27,6 +27,7 @@ FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/explore.css": ("explore.css", "text/css; charset=utf-8"),
     "/explore.js": ("explore.js", "text/javascript; charset=utf-8"),
+    "/model.js": ("model.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 # A name that leads here may be anybody's (DNS rebinding); these are this machine's. The port may be a tunnel's.

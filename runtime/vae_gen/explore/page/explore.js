@@ -1,32 +1,16 @@
 // The page of `vae-gen explore`: where in the latent space one is, and what the server's model makes of it.
 
+import { Lost, ask, model } from "./model.js";
+
 const find = (selector, within = document) => within.querySelector(selector);
 
-class Lost extends Error {}
-
-// A response of the server. Throws what it says is wrong, or Lost where it does not answer.
-let served; // the model, by its hash
-async function ask(path, options) {
-  const response = await fetch(path, options).catch(() => {
-    throw new Lost();
-  });
-  served ??= response.headers.get("Model");
-  if (response.headers.get("Model") !== served) {
-    location.reload(); // the server was started again, with another one
-    await new Promise(() => {});
-  }
-  if (!response.ok) throw new Error(await response.text());
-  return response;
-}
-
-const model = await ask("model").then((response) => response.json());
 const { width, height, strip, sweep, latent_dim: count } = model;
 const [low, high] = [sweep.at(0), sweep.at(-1)];
 const cell = strip.width / sweep.length;
 
 // Where one is: the latents, and the seed and index that they were drawn with, if they were and are as they were.
 let here = { z: new Array(count).fill(0) };
-let target = null; // a picture that was given: { file, pixels }, as `encode` answers
+let target = null; // a picture that was given: { file, swapped, pixels }, the last in base64
 
 const shown = (value) => value.toFixed(2).replace(/^-0\.00$/, "0.00").replace("-", "\u2212");
 const fourDigits = (text) => (Number(text) < 1000 ? Number(text).toPrecision(4) : Number(text).toFixed(0));
@@ -170,7 +154,6 @@ class Row {
     this.range.value = value; // as near as it goes
     this.range.setAttribute("aria-valuetext", value.toFixed(2));
     this.number.value = shown(value);
-    this.strip.classList.toggle("stale", this.stale);
     this.paint();
   }
 
@@ -199,10 +182,13 @@ function go(place, compared = null) {
   for (const row of rows) row.show();
   const { z, seed, index } = here;
   find("#draw").classList.toggle("past", seed === undefined);
-  if (seed !== undefined) Object.assign(find("#draw").elements.seed, { value: seed });
-  if (seed !== undefined) Object.assign(find("#draw").elements.index, { value: index });
-  const made = seed === undefined ? `decode ${model.options} --z "${z}"` : `sample ${model.options} --seed ${seed} --start ${index} --n 1`;
-  showCommand(`vae-gen ${made} --out picture/`);
+  if (seed !== undefined && !place.isTyped) {
+    find("[name=seed]").value = seed;
+    find("[name=index]").value = index;
+  }
+  const decode = `vae-gen decode ${model.options} --z "${z}"`;
+  const sample = `vae-gen sample ${model.options} --seed ${seed} --start ${index} --n 1`;
+  showCommand(`${seed === undefined ? decode : sample} --out picture/`);
   find("#download").href = `picture.png?z=${z}`;
   for (const part of ["#input", "#output figcaption", "#swap"]) find(part).hidden = !target;
   return work();
@@ -265,7 +251,8 @@ find("#draw").addEventListener("change", () => find("#draw").requestSubmit());
 find("#draw").addEventListener("submit", (event) => {
   event.preventDefault();
   const { seed, index } = event.target.elements;
-  follow(draw({ seed: seed.value.trim() || "0", index: index.value.trim() || "0" }));
+  const asked = { seed: seed.value.trim() || "0", index: index.value.trim() || "0" };
+  follow(draw(asked).then((place) => ({ ...place, isTyped: true }))); // and perhaps typed on meanwhile
 });
 addEventListener("popstate", () => follow(read(), undefined, false));
 
@@ -280,27 +267,24 @@ find("#copy").addEventListener("click", async ({ target: button }) => {
 const input = prepared(find("#input canvas"), width, height);
 const swap = find("#swap input");
 
-async function encoded(file) {
+async function encoded(file, swapped) {
   if (!model.encodes) throw new Error(`${model.name} is a decoder alone: it makes pictures, and takes none.`);
   if (file.size > model.most_upload) throw new Error(`${file.name} is larger than ${model.most_upload / 2 ** 20} MiB.`);
   const options = { method: "POST", body: file };
-  const response = await ask(`encode?invert=${Number(swap.checked)}`, options).catch((error) => {
+  const response = await ask(`encode?invert=${Number(swapped)}`, options).catch((error) => {
     throw error instanceof Lost ? error : new Error(`${file.name}: ${error.message}`);
   });
   return response.json();
 }
 
-function look(file, swapped = false) {
-  swap.checked = swapped;
-  return follow(
-    encoded(file).then((found) => ({ z: found.z, ...found })),
-    ({ pixels, better_swapped: isBetterSwapped }) => {
-      const bytes = Uint8ClampedArray.from(atob(pixels), (character) => character.charCodeAt(0));
-      input.putImageData(new ImageData(bytes, width, height), 0, 0);
-      find("#hint").hidden = !isBetterSwapped;
-      return { file, pixels };
-    },
-  );
+async function look(file, swapped = false) {
+  await follow(encoded(file, swapped), ({ pixels, better_swapped: isBetterSwapped }) => {
+    const bytes = Uint8ClampedArray.from(atob(pixels), (character) => character.charCodeAt(0));
+    input.putImageData(new ImageData(bytes, width, height), 0, 0);
+    find("#hint").hidden = !isBetterSwapped;
+    return { file, swapped, pixels };
+  });
+  swap.checked = target?.swapped; // it may have been refused
 }
 
 swap.addEventListener("change", () => look(target.file, swap.checked));
@@ -312,7 +296,7 @@ find("#file").addEventListener("change", ({ target: chosen }) => {
 const dropping = (is) => document.body.classList.toggle("dropping", is);
 addEventListener("dragover", (event) => {
   event.preventDefault();
-  dropping(model.encodes);
+  dropping(model.encodes && event.dataTransfer.types.includes("Files"));
 });
 addEventListener("dragleave", (event) => event.relatedTarget ?? dropping(false));
 addEventListener("drop", (event) => {
@@ -345,7 +329,8 @@ async function waitForServer() {
 
 // --- The beginning
 
-const about = [count === 1 ? "1 latent" : `${count} latents`, `${width} × ${height} pixels`, model.colors, `licence ${model.licence}`];
+const latents = count === 1 ? "1 latent" : `${count} latents`;
+const about = [latents, `${width} × ${height} pixels`, model.colors, `licence ${model.licence}`];
 document.title = `${model.name} · vae-gen explore`;
 find("h1").textContent = model.name;
 find("#about").textContent = about.join(" · ");
@@ -370,7 +355,9 @@ document.body.classList.toggle("small", cell < 20);
 
 const watch = new IntersectionObserver(
   (entries) => {
-    for (const { target: element, isIntersecting } of entries) rows.find((row) => row.element === element).inView = isIntersecting;
+    for (const { target: element, isIntersecting } of entries) {
+      rows.find((row) => row.element === element).inView = isIntersecting;
+    }
     work();
   },
   { rootMargin: "100px" },
