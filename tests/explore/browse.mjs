@@ -77,10 +77,14 @@ async function explore(page) {
     steps[name] = await seen(page);
   };
   await step("begin");
-  steps.strips = [];
-  for (const dim of [0, 1, 2]) steps.strips.push(await pixels(page, `li:has(#z${dim}) canvas`));
+  const strips = async () => {
+    const each = [];
+    for (const dim of [0, 1, 2]) each.push(await pixels(page, `li:has(#z${dim}) canvas`));
+    return each;
+  };
+  steps.begin.strips = await strips();
   await step("zero", () => page.click("#zero"));
-  await step("clicked", async () => page.mouse.click(...(await place(page, 1, 5))));
+  await step("clicked", async () => page.mouse.click(...(await place(page, 1, 5.3)))); // beside its middle
   await step("dragged", async () => {
     await page.mouse.move(...(await place(page, 0, 3)));
     await page.mouse.down();
@@ -88,6 +92,7 @@ async function explore(page) {
     await page.mouse.up();
   });
   await step("typed", () => strip(page, 2).locator(".number").fill("-1.23456"), () => page.keyboard.press("Enter"));
+  steps.typed.strips = await strips();
   await step("nonsense", () => strip(page, 2).locator(".number").fill("x"), () => page.keyboard.press("Enter"));
   await step("beyond", () => strip(page, 2).locator(".number").fill("4,5"), () => page.keyboard.press("Tab"));
   await step("reloaded", () => page.reload());

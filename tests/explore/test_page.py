@@ -92,19 +92,20 @@ def test_it_begins_with_the_first_picture_of_seed_0(report: Report) -> None:
     assert {part for part, is_shown in begin["shown"].items() if is_shown} == {"main", "#choose", "#order"}
 
 
-def test_strips_show_what_each_latent_would_do_and_where_it_is(report: Report) -> None:
-    z = draw(0, 0, 1, 3)[0]
-    for dim, seen in enumerate(report["tiny"]["strips"]):
+@pytest.mark.parametrize("name", ["begin", "typed"])
+def test_strips_show_what_each_latent_would_do_and_where_it_is(report: Report, name: str) -> None:
+    seen = report["tiny"][name]
+    z = draw(0, 0, 1, 3)[0] if name == "begin" else np.array(latents(seen))
+    for dim, strip in enumerate(map(pixels, seen["strips"])):
         points = np.tile(z, (7, 1))
         points[:, dim] = range(-3, 4)
         cells = [rgba(image) for image in expected_pixels(points)]
-        strip = pixels(seen)
         free = [cell for cell in range(7) if abs(cell - 3 - z[dim]) > 1.3]  # the frame is not before these
         assert len(free) > 3
         for cell in free:
             np.testing.assert_array_equal(strip[:, 4 * cell : 4 * cell + 4], cells[cell])
         middle = round(4 * (z[dim] + 3)) + 2
-        near = abs(strip[2, middle - 1 : middle + 1].astype(int) - pixels(report["tiny"]["begin"])[2, 1:3])
+        near = abs(strip[2, middle - 1 : middle + 1].astype(int) - pixels(seen)[2, 1:3])
         assert near.max() < 128  # of four columns drawn between others
 
 

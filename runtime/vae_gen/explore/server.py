@@ -180,7 +180,6 @@ class Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """The reason as plain text, after which the connection is closed: what is left of the request is unread."""
         text = (message or HTTPStatus(code).phrase).encode("utf-8", "replace")
-        self.close_connection = True
         self._send(code, Answer(text, "text/plain; charset=utf-8", {"Connection": "close"}))
 
     def version_string(self) -> str:
