@@ -36,7 +36,7 @@ let working = false;
 let lost = false;
 let made = {}; // what the picture shows: { z, target }
 let moved = 0; // when the latents last changed
-let lot = 1; // strips that are asked for with a picture: as many as do not hold it up
+let pace = 25; // milliseconds that a strip takes
 
 // Asks for what is out of date: one request at a time, of the newest latents, the picture before the strips.
 async function work() {
@@ -49,8 +49,10 @@ async function work() {
       const isMade = made.z === wanted.z && made.target === wanted.target;
       const stale = rows.filter((row) => row.stale && row.inView);
       if (isMade && !stale.length) break;
-      const isMoving = performance.now() - moved < 200; // and the next picture would wait for a strip that takes long
-      if (!isMade || lot || !isMoving) await askFor(wanted, stale.slice(0, isMade ? Math.max(lot, 1) : lot));
+      // While latents move, the next picture waits for no more strips than can be had at once.
+      const isMoving = performance.now() - moved < 200;
+      const some = stale.slice(0, isMoving ? Math.floor(30 / pace) : Math.max(Math.floor(100 / pace), 1));
+      if (!isMade || some.length) await askFor(wanted, some);
       await frame();
     }
   } catch (error) {
@@ -80,9 +82,7 @@ async function askFor({ z, target }, some) {
     for (const row of some) row.stale = true;
     throw error;
   }
-  const took = performance.now() - begin;
-  if (some.length && took < 25) lot = Math.min(2 * Math.max(lot, 1), count);
-  if (some.length && took > 50) lot = lot >> 1;
+  if (some.length) pace = (pace + (performance.now() - begin) / some.length) / 2;
   for (const row of rows) if (row.inView) row.paint();
 }
 
