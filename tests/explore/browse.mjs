@@ -28,6 +28,7 @@ async function settled(page) {
 async function seen(page) {
   await settled(page);
   const rest = await page.evaluate(() => {
+    const parts = ["#input", "#choose", "#order", "#swap", "#hint", "main"];
     const texts = (selector) => [...document.querySelectorAll(selector)].map((each) => each.textContent);
     const values = (selector) => [...document.querySelectorAll(selector)].map((each) => each.value);
     const isShown = (selector) => document.querySelector(selector).checkVisibility();
@@ -45,13 +46,11 @@ async function seen(page) {
       sliders: values("[type=range]"),
       drawn: values("#draw input"),
       focus: document.activeElement.id,
-      shown: Object.fromEntries(["#input", "#choose", "#order", "#swap", "#hint", "main"].map((each) => [each, isShown(each)])),
+      shown: Object.fromEntries(parts.map((each) => [each, isShown(each)])),
     };
   });
   return { ...(await pixels(page, "#output canvas")), ...rest };
 }
-
-const strip = (page, dim) => page.locator(`li:has(#z${dim})`);
 
 // Where the middle of a strip's picture is, on the screen.
 async function place(page, dim, number) {
@@ -64,7 +63,8 @@ async function dropped(page, content, name) {
     ([bytes, name]) => {
       const dataTransfer = new DataTransfer();
       dataTransfer.items.add(new File([new Uint8Array(bytes)], name));
-      document.querySelector("main").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+      const event = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+      document.querySelector("main").dispatchEvent(event);
     },
     [[...content], name],
   );
@@ -91,20 +91,24 @@ async function explore(page) {
     await page.mouse.move(...(await place(page, 0, 1)), { steps: 20 });
     await page.mouse.up();
   });
-  await step("typed", () => strip(page, 2).locator(".number").fill("-1.23456"), () => page.keyboard.press("Enter"));
+  const type = (selector, text, key) => async () => {
+    await page.fill(selector, text);
+    await page.keyboard.press(key);
+  };
+  await step("typed", type("li:has(#z2) .number", "-1.23456", "Enter"));
   steps.typed.strips = await strips();
-  await step("nonsense", () => strip(page, 2).locator(".number").fill("x"), () => page.keyboard.press("Enter"));
-  await step("beyond", () => strip(page, 2).locator(".number").fill("4,5"), () => page.keyboard.press("Tab"));
+  await step("nonsense", type("li:has(#z2) .number", "x", "Enter"));
+  await step("beyond", type("li:has(#z2) .number", "4,5", "Tab"));
   await step("reloaded", () => page.reload());
   await step("key", () => page.focus("#z2"), () => page.keyboard.press("0"));
   await step("arrows", () => page.keyboard.press("ArrowRight"), () => page.keyboard.press("ArrowRight"));
   await step("back", () => page.goBack());
   await step("forward", () => page.goForward());
   await step("doubleClicked", async () => page.mouse.dblclick(...(await place(page, 1, 6))));
-  await step("drawn", () => page.fill("[name=seed]", "5"), () => page.fill("[name=index]", "7"), () => page.keyboard.press("Enter"));
+  await step("drawn", () => page.fill("[name=seed]", "5"), type("[name=index]", "7", "Enter"));
   await step("reloadedDraw", () => page.reload());
   await step("random", () => page.focus("#random"), () => page.keyboard.press("Enter"));
-  await step("badSeed", () => page.fill("[name=seed]", "x"), () => page.keyboard.press("Enter"));
+  await step("badSeed", type("[name=seed]", "x", "Enter"));
   await step("fast", () =>
     page.evaluate(() => {
       const slider = document.querySelector("#z1");
