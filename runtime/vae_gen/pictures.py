@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -131,6 +132,16 @@ def _load_picture(file: BinaryIO, image_shape: ImageShape) -> FloatImages:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not yet refused
         with Image.open(file) as picture:
             return to_float(fit_picture(picture, image_shape))[None]
+
+
+def picture_in(content: bytes, image_shape: ImageShape) -> FloatImages:
+    """The picture in the content of a file, fitted as `load_pictures` does: [1, C, H, W]. Raises DataError."""
+    try:
+        return _load_picture(io.BytesIO(content), image_shape)
+    except UnidentifiedImageError as error:
+        raise DataError("it is no picture that Pillow knows") from error
+    except Exception as error:  # as above
+        raise DataError(f"it cannot be read as a picture: {error}") from error
 
 
 def _fit(images: Array, image_shape: ImageShape, source: str) -> FloatImages:

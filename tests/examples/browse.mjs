@@ -3,21 +3,16 @@
 //     node browse.mjs < {"browser": "/usr/bin/chromium", "page": "http://...", "models": {NAME: {"model": URL, "z": "..."}},
 //                        "broken": {NAME: URL}}
 
-import { chromium } from "playwright-core";
 import { text } from "node:stream/consumers";
+import { launched, layout as layoutOf, pixels, watched } from "../browser.mjs";
 
 const { browser: executablePath, page: address, models, broken } = JSON.parse(await text(process.stdin));
-const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"];
-const browser = await chromium.launch({ executablePath, args });
-const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+const { browser, context } = await launched(executablePath);
 const complaints = []; // of pages that should have none
 const hosts = new Set(); // that pages asked
 
 async function open(url, said = []) {
-  const page = await context.newPage();
-  page.on("request", (request) => hosts.add(new URL(request.url()).host));
-  page.on("console", (message) => said.push(message.text()));
-  page.on("pageerror", (error) => said.push(error.message));
+  const page = await watched(context, hosts, said);
   await page.goto(url);
   await ready(page);
   return page;
@@ -28,16 +23,11 @@ function ready(page) {
 }
 
 // What the page shows: its latents, and the pixels as rows of red, green, blue and alpha.
-const seen = (page) =>
-  page.evaluate(() => {
-    const canvas = document.querySelector("canvas");
-    const { width, height } = canvas;
-    const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-    copy.drawImage(canvas, 0, 0);
-    const pixels = [...copy.getImageData(0, 0, width, height).data];
-    const command = document.querySelector("code").textContent;
-    return { width, height, pixels, command, hash: location.hash, title: document.title };
-  });
+async function seen(page) {
+  const command = await page.textContent("code");
+  const { hash, title } = await page.evaluate(() => ({ hash: location.hash, title: document.title }));
+  return { ...(await pixels(page, "canvas")), command, hash, title };
+}
 
 async function keyboard(page) {
   const slider = (name) => page.getByRole("slider", { name, exact: true });
@@ -78,13 +68,7 @@ async function dragged(page) {
 
 async function layout(page) {
   await page.locator("li").last().scrollIntoViewIfNeeded();
-  return page.evaluate(() => {
-    const canvas = document.querySelector("canvas");
-    const { left, right, top, bottom, width, height } = canvas.getBoundingClientRect();
-    const inside = left >= 0 && right <= innerWidth && top >= 0 && bottom <= innerHeight;
-    const overflow = document.documentElement.scrollWidth - innerWidth;
-    return { inside, overflow, horizontal: width / canvas.width, vertical: height / canvas.height };
-  });
+  return layoutOf(page, "canvas");
 }
 
 const report = { models: {}, layouts: {}, errors: {} };

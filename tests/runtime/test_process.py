@@ -32,7 +32,7 @@ def test_help_version_and_completion_load_neither_numpy_nor_onnxruntime() -> Non
         assert not environment or "plain,mnist\n" in found.stdout
         modules = {line.rpartition("|")[2].strip() for line in loaded.splitlines() if line.startswith("import time:")}
         assert "vae_gen.cli" in modules
-        assert not {"numpy", "onnxruntime", "PIL", "torch", "onnx"} & modules
+        assert not {"numpy", "onnxruntime", "PIL", "torch", "onnx", "http.server"} & modules
 
 
 def test_the_version_is_the_distributions() -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "encode": "vae_gen.cli.encode:encode",
     "traverse": "vae_gen.cli.traverse:traverse",
     "interpolate": "vae_gen.cli.interpolate:interpolate",
+    "explore": "vae_gen.cli.explore:explore",
     "reconstruct": "vae_gen.cli.reconstruct:reconstruct",
     "evaluate": "vae_gen.cli.evaluate:evaluate",
     "models": "vae_gen.cli.models:models",

@@ -1,0 +1,1 @@
+from tests.examples.conftest import alpha  # noqa: F401, a fixture
