@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from vae_gen.bundles import shipped
 from vae_gen.latents import draw
 from vae_gen.manifest import DECODER
 from vae_gen.model import load
@@ -43,7 +44,7 @@ def sites(alpha: Path) -> Iterator[dict[str, str]]:
         "tiny": MODELS / "tiny",
         "bare": MODELS / "foreign/grey.onnx",
         "alpha": alpha / DECODER,
-        "mnist": Path("mnist"),
+        "mnist": shipped()["mnist"],
     }
     with ExitStack() as stack:
         yield {name: stack.enter_context(serving(path, given=name)).server.url for name, path in models.items()}

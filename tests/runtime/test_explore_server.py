@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from vae_gen.bundles import shipped
 from vae_gen.errors import UsageError
 from vae_gen.explore.server import FILES, MAX_UPLOAD, PAGE, Server
 from vae_gen.manifest import Description
@@ -212,7 +213,7 @@ def test_a_picture_goes_where_reconstruct_takes_it(
 
 def test_a_picture_the_wrong_way_round_is_noticed() -> None:
     digit = (load("mnist").sample(1, seed=1)[0, 0] * 255).astype(np.uint8)
-    with serving(Path("mnist")) as site:
+    with serving(shipped()["mnist"]) as site:
         for image, invert, better in ((digit, 0, False), (255 - digit, 0, True), (255 - digit, 1, False)):
             found = site.ask("POST", f"/encode?invert={invert}", png(image)).json
             assert found["better_swapped"] is better
