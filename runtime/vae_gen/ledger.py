@@ -90,6 +90,7 @@ class Ledger:
         self._store = store
         self._run = run
         self._kept: dict[int, Record] = {}  # of a complete run of which something is gone
+        self._outdated: list[str] = []  # files beside the only file that go with the one that is replaced
 
     @property
     def name(self) -> str:
@@ -102,7 +103,9 @@ class Ledger:
         Raises OutputError if --out holds something else, or this run, and neither `resume` nor `overwrite` is given.
         """
         if overwrite:
-            if not self._run.files:  # a file is replaced when its successor is complete
+            if self._run.file:  # which is replaced when its successor is complete
+                self._outdated = self._companions_there()
+            else:
                 clear(self._store)
         elif in_the_way(self._store, self._run.files):
             complete = self._check(resume)
@@ -120,6 +123,18 @@ class Ledger:
             return None
         write_json(self._store, self._run.claim_name, self._run.about)
         return None
+
+    def _companions_there(self) -> list[str]:
+        """The latents and the contact sheet of the run that made the file there, if this one makes none."""
+        run = self._run
+        if run.manifest_name not in self._store.names():
+            return []
+        try:
+            there = read_outline(self._store, run.manifest_name, run.file)
+        except DataError:  # of something else, whose files are not known
+            return []
+        names = [there.parts[0].latents_name] if there.latents else []
+        return [name for name in [*names, there.grid_name] if name and name not in run.files]
 
     def _written(self) -> Iterator[str]:
         """All names that this run writes to."""
@@ -175,6 +190,8 @@ class Ledger:
         self._store.sweep(self._written())  # what was left by a cluster's worker that ended, and was replaced
         manifest = run.manifest([records[part.number] for part in run.parts])
         write_json(self._store, run.manifest_name, manifest)
+        for name in self._outdated:
+            self._store.remove(name)
         self._forget()
         return manifest
 

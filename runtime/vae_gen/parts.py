@@ -40,6 +40,11 @@ class Part:
         return beside(self.stem, LATENTS)
 
 
+def latents_beside(file: str, format: str) -> str:
+    """The name of the latents of a run's only file."""
+    return beside(file[: -len(SUFFIXES[format])], LATENTS)
+
+
 def beside(stem: str, name: str) -> str:
     """The name of what stands beside images whose files begin with `stem`, which may be empty."""
     return f"{stem}.{name}" if stem else name

@@ -211,3 +211,23 @@ def test_files_beside_a_file_are_kept_too(capsys: pytest.CaptureFixture[str]) ->
     assert tree(".") == {"a.latents.npy": b"mine"}
     sample("--n", 3, "--seed", 4, "--out", "a.npy", "--latents", "--overwrite")
     assert np.load("a.latents.npy").shape == (3, 3)
+
+
+def test_overwriting_a_file_leaves_nothing_beside_it_that_was_of_the_old_one() -> None:
+    sample("--n", 3, "--seed", 3, "--latents", "--grid", "1x3", "--out", "a.npy")
+    Path("a.csv").write_text("mine")
+    sample("--n", 3, "--seed", 4, "--grid", "1x3", "--out", "a.npy", "--overwrite")
+    assert set(tree(".")) == {"a.npy", "a.npy.manifest.json", "a.grid.png", "a.csv"}
+    sample("--n", 3, "--seed", 5, "--out", "a.npy", "--overwrite")
+    assert set(tree(".")) == {"a.npy", "a.npy.manifest.json", "a.csv"}
+    Path("a.latents.npy").write_text("mine")  # of which the manifest does not speak
+    sample("--n", 3, "--seed", 6, "--out", "a.npy", "--overwrite")
+    assert Path("a.latents.npy").read_text() == "mine"
+
+
+def test_decode_does_not_overwrite_the_file_whose_latents_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    sample("--n", 3, "--seed", 3, "--latents", "--out", "a.npy")
+    was = tree(".")
+    assert main(["decode", "--model", TINY, "--z", "a.latents.npy", "--out", "a.npy", "--overwrite"]) == 2
+    assert "--out a.npy --overwrite may remove what is read: a.latents.npy is there" in capsys.readouterr().err
+    assert tree(".") == was
