@@ -246,6 +246,21 @@ def test_a_signal_in_the_second_stage_saves_and_stops(
     assert open_run(tmp_path / "run").note.startswith(f"{tmp_path / 'run'} is not finished: step 12 of 16, and")
 
 
+def test_the_prior_s_steps_do_not_hide_that_fewer_are_asked_for_than_are_done(data: DataSet, tmp_path: Path) -> None:
+    def interrupt(step: int) -> None:
+        if step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(StoppedError, match="step 5 of 16 is saved"):
+        trainer.train(data, tmp_path / "run", config(), Progress(step=interrupt))
+    before = (tmp_path / "run/checkpoint.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="steps is 4, but .*run has already done 5"):
+        trainer.resume(data, tmp_path / "run", steps=4)
+    assert (tmp_path / "run/checkpoint.safetensors").read_bytes() == before
+    trainer.resume(data, tmp_path / "run", steps=5)
+    assert Checkpoint.open(tmp_path / "run").step == 15
+
+
 def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path) -> None:
     said: list[str] = []
     trainer.train(data, tmp_path / "run", config(log_every=2), Progress(say=said.append))
