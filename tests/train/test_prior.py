@@ -254,7 +254,7 @@ def test_the_prior_s_steps_do_not_hide_that_fewer_are_asked_for_than_are_done(da
     with pytest.raises(StoppedError, match="step 5 of 16 is saved"):
         trainer.train(data, tmp_path / "run", config(), Progress(step=interrupt))
     before = (tmp_path / "run/checkpoint.safetensors").read_bytes()
-    with pytest.raises(UsageError, match="steps is 4, but .*run has already done 5"):
+    with pytest.raises(UsageError, match=r"steps is 4, but .*run has already done 5"):
         trainer.resume(data, tmp_path / "run", steps=4)
     assert (tmp_path / "run/checkpoint.safetensors").read_bytes() == before
     trainer.resume(data, tmp_path / "run", steps=5)
