@@ -306,6 +306,17 @@ def test_the_command_that_is_advised_takes_what_was_exported(
     assert made_by == vae_gen.load(Path(out)).decoder_sha256
 
 
+@pytest.mark.parametrize("option", ["--name", "--licence", "--out"])
+def test_what_is_no_text_names_no_model(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "notebook", "--out", "a", option, "a\udcff"]) == 1
+    name = option[2:].replace("out", "name")
+    assert f"Error: {name} is 'a\\udcff'; it has bytes that are no text, choose another\n" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def coarse(graph: onnx.ModelProto) -> onnx.ModelProto:
     made = conversions.with_half_weights(graph)
     for tensor in made.graph.initializer:
