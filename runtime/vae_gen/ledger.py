@@ -44,13 +44,16 @@ def clear(store: Store) -> None:
 
     What a killed one had begun of it goes as well.
 
-    Raises DataError if one of them is damaged; nothing has been removed then.
+    Raises DataError if one of them is damaged, OutputError if somebody has put something else into a part's folder;
+    nothing has been removed then.
     """
     known = manifests_in(store.names())
     try:
         outlines = [read_outline(store, name) for name in [*known, *claims_in(store)]]
     except DataError as error:
         raise DataError(f"{error}; choose another --out, or remove it yourself") from error
+    for outline in outlines:
+        check_folders(store, outline.parts)
     for outline in outlines:
         remove_parts(store, outline.parts, outline.latents)
         if outline.grid_name:
@@ -67,8 +70,22 @@ def _written(parts: Iterable[Part]) -> Iterator[str]:
         yield from (part.name or part.stem, part.latents_name, part.record_name)
 
 
+def check_folders(store: Store, parts: Iterable[Part]) -> None:
+    """Raise OutputError if there is anything but hidden files and their own pictures in the folders of these parts."""
+    there = set(store.names())
+    for part in parts:
+        if part.has_folder and part.name in there:
+            others = set(store.names(part.name)).difference(map(picture_name, part.indices))
+            other = min((name for name in others if not name.startswith(".")), default=None)
+            if other is not None:
+                raise OutputError(
+                    f"{store.path(part.name)} would be removed, and {other} in it is none of its images; nothing was "
+                    "removed. Move it elsewhere first"
+                )
+
+
 def remove_parts(store: Store, parts: Iterable[Part], latents: bool) -> None:
-    """Remove these parts of a run from a store."""
+    """Remove these parts of a run from a store, and with `check_folders` before it nothing else."""
     there = set(store.names())
     for part in parts:
         names = [part.name] if part.name else list(map(picture_name, part.indices))

@@ -30,6 +30,11 @@ class Part:
     indices: Indices
 
     @property
+    def has_folder(self) -> bool:
+        """Whether it is a folder of its own."""
+        return bool(self.name) and "." not in self.name  # files have suffixes
+
+    @property
     def record_name(self) -> str:
         """The file that says, of an unfinished run, that this part is complete."""
         return f"{STATE}/{self.number:06d}.json"

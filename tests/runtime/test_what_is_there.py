@@ -139,6 +139,25 @@ def test_overwriting_removes_what_the_run_there_lists_and_nothing_else(
         assert Path("out", name).read_text() == "mine"
 
 
+def test_what_somebody_has_put_into_a_part_s_folder_is_not_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    sample("--n", 10_001, "--seed", 3, "--out", "out")
+    for mine in ("out/00000/notes.txt", "out/00001/000000001.png"):
+        Path(mine).write_text("mine")
+        Path("out/00000/000000001.png").unlink(missing_ok=True)
+        was = tree("out")
+        message = f"Error: {Path(mine).parent} would be removed, and {Path(mine).name} in it is none of its images; "
+        sample("--n", 3, "--seed", 4, "--out", "out", "--overwrite", status=1)
+        assert message in capsys.readouterr().err
+        if "notes" in mine:
+            assert main(["verify", "out", "--discard"]) == 1
+            assert message in capsys.readouterr().err
+        assert tree("out") == was
+        Path(mine).unlink()
+    Path("out/00000/.DS_Store").write_text("of a file manager")
+    sample("--n", 3, "--seed", 4, "--out", "out", "--overwrite")
+    assert not Path("out/00000").exists()
+
+
 @pytest.mark.parametrize("content", ["{}", "[", '{"name": "my web page", "icons": []}'])
 def test_a_manifest_of_something_else_is_not_overwritten(content: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_mine("000000001.png")
