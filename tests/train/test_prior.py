@@ -315,6 +315,17 @@ def test_two_processes_leave_the_prior_to_the_first(small_data: Path, tmp_path: 
     assert max((two[name] - one[name]).abs().max().item() for name in one) < 2e-3
 
 
+@pytest.mark.parametrize("option", ["--flow-couplings 2", "--flow-width 8", "--adversarial-share 0.5"])
+@pytest.mark.parametrize("preset", ["notebook", "mlp --prior-steps 0"])
+def test_options_of_a_prior_that_there_is_not_are_refused(
+    option: str, preset: str, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "--preset", *preset.split(), *option.split(), "--data", str(small_data)]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    assert f"{option.partition(' ')[0]} is for the prior, and prior-steps is 0" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_cannot_be_is_refused(data: DataSet, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="prior-steps is -1; it must be at least 0"):
         config(prior_steps=-1)
