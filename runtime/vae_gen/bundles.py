@@ -27,6 +27,11 @@ def is_shadowed(model: str) -> bool:
     return model in shipped() and (path.is_file() or (path / DECODER).exists())
 
 
+def as_typed(path: Path) -> str:
+    """What `find` takes for the path, however a shipped model is called."""
+    return f"./{path}" if str(path) in shipped() else str(path)
+
+
 def find(model: str | Path) -> Path:
     """A shipped bundle's directory by its name, or the bundle's directory or decoder file at that path.
 

@@ -13,11 +13,17 @@ from pathlib import Path
 from vae_gen.errors import OutputError
 
 PARTIAL = re.compile(r"\.(.+)\.\d+-\d+\.partial", re.DOTALL)  # group 1: what `partial_label` says
+NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of such bytes
 LONGEST_LABEL = 200  # bytes; with the numbers it stays below the 255 that a file's name may have
 
 # So that no two temporary names are alike: not in this process, and not in two containers that share a disk and,
 # each within its own, a process number.
 _numbers = itertools.count(int.from_bytes(os.urandom(4)))
+
+
+def as_text(path: Path | str) -> str:
+    """A path as text that can be written anywhere: bytes of it that are no text become U+FFFD."""
+    return NO_TEXT.sub("\ufffd", str(path))
 
 
 def partial_label(name: str) -> str:

@@ -44,13 +44,16 @@ def clear(store: Store) -> None:
 
     What a killed one had begun of it goes as well.
 
-    Raises DataError if one of them is damaged; nothing has been removed then.
+    Raises DataError if one of them is damaged, OutputError if somebody has put something else into a part's folder;
+    nothing has been removed then.
     """
     known = manifests_in(store.names())
     try:
         outlines = [read_outline(store, name) for name in [*known, *claims_in(store)]]
     except DataError as error:
         raise DataError(f"{error}; choose another --out, or remove it yourself") from error
+    for outline in outlines:
+        check_folders(store, outline.parts)
     for outline in outlines:
         remove_parts(store, outline.parts, outline.latents)
         if outline.grid_name:
@@ -67,8 +70,22 @@ def _written(parts: Iterable[Part]) -> Iterator[str]:
         yield from (part.name or part.stem, part.latents_name, part.record_name)
 
 
+def check_folders(store: Store, parts: Iterable[Part]) -> None:
+    """Raise OutputError if there is anything but hidden files and their own pictures in the folders of these parts."""
+    there = set(store.names())
+    for part in parts:
+        if part.has_folder and part.name in there:
+            others = set(store.names(part.name)).difference(map(picture_name, part.indices))
+            other = min((name for name in others if not name.startswith(".")), default=None)
+            if other is not None:
+                raise OutputError(
+                    f"{store.path(part.name)} would be removed, and {other} in it is none of its images; nothing was "
+                    "removed. Move it elsewhere first"
+                )
+
+
 def remove_parts(store: Store, parts: Iterable[Part], latents: bool) -> None:
-    """Remove these parts of a run from a store."""
+    """Remove these parts of a run from a store, and with `check_folders` before it nothing else."""
     there = set(store.names())
     for part in parts:
         names = [part.name] if part.name else list(map(picture_name, part.indices))
@@ -90,6 +107,7 @@ class Ledger:
         self._store = store
         self._run = run
         self._kept: dict[int, Record] = {}  # of a complete run of which something is gone
+        self._outdated: list[str] = []  # files beside the only file that go with the one that is replaced
 
     @property
     def name(self) -> str:
@@ -102,7 +120,9 @@ class Ledger:
         Raises OutputError if --out holds something else, or this run, and neither `resume` nor `overwrite` is given.
         """
         if overwrite:
-            if not self._run.files:  # a file is replaced when its successor is complete
+            if self._run.file:  # which is replaced when its successor is complete
+                self._outdated = self._companions_there()
+            else:
                 clear(self._store)
         elif in_the_way(self._store, self._run.files):
             complete = self._check(resume)
@@ -120,6 +140,18 @@ class Ledger:
             return None
         write_json(self._store, self._run.claim_name, self._run.about)
         return None
+
+    def _companions_there(self) -> list[str]:
+        """The latents and the contact sheet of the run that made the file there, if this one makes none."""
+        run = self._run
+        if run.manifest_name not in self._store.names():
+            return []
+        try:
+            there = read_outline(self._store, run.manifest_name, run.file)
+        except DataError:  # of something else, whose files are not known
+            return []
+        names = [there.parts[0].latents_name] if there.latents else []
+        return [name for name in [*names, there.grid_name] if name and name not in run.files]
 
     def _written(self) -> Iterator[str]:
         """All names that this run writes to."""
@@ -175,6 +207,8 @@ class Ledger:
         self._store.sweep(self._written())  # what was left by a cluster's worker that ended, and was replaced
         manifest = run.manifest([records[part.number] for part in run.parts])
         write_json(self._store, run.manifest_name, manifest)
+        for name in self._outdated:
+            self._store.remove(name)
         self._forget()
         return manifest
 

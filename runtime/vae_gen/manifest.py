@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_gen.errors import BundleError
-from vae_gen.files import whole_file
+from vae_gen.files import as_text, whole_file
 from vae_gen.reading import UNIT, flaw_of
 
 SCHEMA = 1
@@ -60,6 +60,9 @@ class Description:
             values = getattr(self, name)
             if len(values) not in (0, self.latent_dim) or not all(abs(value) < math.inf for value in values):
                 raise BundleError(f"{name} is {values}; it must have one finite number for each latent, or none")
+        for name in ("name", "licence"):
+            if as_text(getattr(self, name)) != getattr(self, name):
+                raise BundleError(f"{name} is {getattr(self, name)!r}; it has bytes that are no text, choose another")
         if self.rows_per_run is not None and self.rows_per_run < 1:
             raise BundleError(f"rows_per_run is {self.rows_per_run}; a run takes at least 1")
         if self.prior != STANDARD_NORMAL:
@@ -116,8 +119,15 @@ class Manifest:
     export: dict[str, Any]  # parity with PyTorch, what was folded, package versions
 
     def write(self, directory: Path) -> None:
-        """Write manifest.json, whole or not at all. Raises OutputError."""
+        """Write manifest.json, whole or not at all.
+
+        Raises OutputError, BundleError if there is something in it that could not be read again.
+        """
         text = json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2)
+        try:
+            _check_json(json.loads(text))
+        except ValueError as error:
+            raise BundleError(f"{directory / MANIFEST} is not written, as it could not be read: {error}") from error
         with whole_file(directory / MANIFEST) as partial:
             partial.write_text(text + "\n", "utf-8")
 
@@ -138,7 +148,7 @@ class Manifest:
             raise BundleError(f"{directory} is not a bundle: it has no {MANIFEST}")
         try:
             values = json.loads(path.read_text("utf-8"))
-            json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # nothing in it that cannot be shown
+            _check_json(values)
         except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"cannot read {path}: {error}") from error
         if not isinstance(values, dict):
@@ -160,6 +170,11 @@ class Manifest:
                 f"{path} is not the file its manifest describes: its SHA-256 is {found}, "
                 f"{self.sha256[path.name]} is expected; export or install the model again"
             )
+
+
+def _check_json(values: object) -> None:
+    """Raise ValueError if there is a number or a text that JSON cannot hold or nobody could show."""
+    json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
 
 
 def sha256_of(*paths: Path) -> str:

@@ -30,6 +30,11 @@ class Part:
     indices: Indices
 
     @property
+    def has_folder(self) -> bool:
+        """Whether it is a folder of its own."""
+        return bool(self.name) and "." not in self.name  # files have suffixes
+
+    @property
     def record_name(self) -> str:
         """The file that says, of an unfinished run, that this part is complete."""
         return f"{STATE}/{self.number:06d}.json"
@@ -38,6 +43,11 @@ class Part:
     def latents_name(self) -> str:
         """The file with the latents of its images."""
         return beside(self.stem, LATENTS)
+
+
+def latents_beside(file: str, format: str) -> str:
+    """The name of the latents of a run's only file."""
+    return beside(file[: -len(SUFFIXES[format])], LATENTS)
 
 
 def beside(stem: str, name: str) -> str:

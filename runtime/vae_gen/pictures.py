@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from vae_gen.companions import is_companion
 from vae_gen.defaults import SUFFIXES
 from vae_gen.errors import DataError
+from vae_gen.files import as_text
 from vae_gen.fitting import fit_picture
 from vae_gen.idx import open_unpacked
 from vae_gen.image_arrays import ZIP_MAGIC, Array, as_images, fit_images, read_arrays
@@ -54,7 +54,7 @@ def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool =
     parts: list[FloatImages] = []
     files = list(_files(paths))
     for path in files:
-        name = os.fsencode(path).decode("utf-8", "replace")  # a file's name may be no text
+        name = as_text(path)
         for places, images in _load_file(path, image_shape):
             names += [name + place for place in places]
             parts.append(images)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 
 from vae_gen.errors import UsageError
+from vae_gen.files import as_text
 from vae_gen.images import FloatImages, ImageShape
 from vae_gen.latent_files import read_latents
 from vae_gen.latents import Latents, draw
@@ -66,7 +67,7 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
                 points = model.check_latents(read_latents(source, stdin, model.latent_dim))
             except UsageError as error:
                 raise UsageError(f"{error}; a whole number is a seed, and 7:41 image 41 of seed 7") from error
-            name = "stdin" if source == "-" else os.fsencode(source).decode("utf-8", "replace")  # which may be no text
+            name = "stdin" if source == "-" else as_text(source)
             found = [name] if len(points) == 1 else [f"{name}[{number}]" for number in range(len(points))]
             latents.append(points)
         names += found

@@ -16,7 +16,7 @@ from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
 from vae_gen.latents import Latents, check_seed
-from vae_gen.parts import GRID, STATE, Parts, beside, cut, share
+from vae_gen.parts import GRID, STATE, Parts, beside, check_shard, cut, share
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
 from vae_gen.version import __version__
@@ -80,6 +80,7 @@ class Run:
             raise UsageError("a run is of a seed, or of given latents; give one of them")
         if self.seed is not None:
             check_seed(self.seed)
+        check_shard(self.shard, self.shards)
         if self.part_size is not None and self.part_size < 1:
             raise UsageError(f"shard-size is {self.part_size}; it must be at least 1")
         if self.grid and min(self.grid) < 1:

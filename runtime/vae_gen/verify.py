@@ -20,7 +20,7 @@ from vae_gen.errors import DataError
 from vae_gen.generate import Progress, picture_name
 from vae_gen.images import ImageShape
 from vae_gen.indices import Indices
-from vae_gen.ledger import manifests_in, remove_parts
+from vae_gen.ledger import check_folders, manifests_in, remove_parts
 from vae_gen.parts import FOLDER_DIGITS, IMAGES_PER_FOLDER, PART_DIGITS, STATE, Part, folder_name
 from vae_gen.run_manifest import OWN_TO_A_SHARD, RunManifest, read_manifest
 from vae_gen.runs import RUN_MANIFEST, Record
@@ -126,7 +126,11 @@ def verify(
 
 
 def discard(store: Store, report: Report) -> None:
-    """Remove the parts that are not as the manifests say, so that the run can be resumed."""
+    """Remove the parts that are not as the manifests say, so that the run can be resumed.
+
+    Raises OutputError if there is something else in their folders; nothing has been removed then.
+    """
+    check_folders(store, [part for _, part in report.damaged])
     for manifest, part in report.damaged:
         remove_parts(store, [part], manifest.latents)
 

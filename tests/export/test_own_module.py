@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -113,6 +114,9 @@ def test_weights_are_read(form: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.reference("encoder.onnx", IMAGES)["mean"], expected[0])
     assert source.training["weights"] == path.name
     assert len(source.training["weights_sha256"]) == 64
+    if form == "pt" and sys.platform == "linux":
+        unspoken = path.rename(tmp_path / os.fsdecode(b"w\xff.pt"))
+        assert open_module(HERE + "Halves", unspoken, 3).training["weights"] == "w\ufffd.pt"
 
 
 def write(path: Path, content: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -290,6 +292,29 @@ def test_a_bundle_here_that_is_called_as_one_that_ships(
     assert main(["export", "mnist", "--batch", "1", "--out", "shipped.onnx"]) == 0
     assert "mnist is the model that ships; ./mnist is the one here" in capsys.readouterr().err
     assert vae_gen.load("shipped.onnx").latent_dim == 16
+
+
+@pytest.mark.parametrize("out", ["mnist", "my bundles/eight"])
+def test_the_command_that_is_advised_takes_what_was_exported(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "notebook", "--out", out]) == 0
+    advised = capsys.readouterr().err.partition("next: vae-gen ")[2]
+    assert main([*shlex.split(advised), "--seed", "1", "--n", "1"]) == 0
+    made_by = json.loads(Path("NEW_FOLDER/manifest.json").read_text())["decoder_sha256"]
+    assert made_by == vae_gen.load(Path(out)).decoder_sha256
+
+
+@pytest.mark.parametrize("option", ["--name", "--licence", "--out"])
+def test_what_is_no_text_names_no_model(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "notebook", "--out", "a", option, "a\udcff"]) == 1
+    name = option[2:].replace("out", "name")
+    assert f"Error: {name} is 'a\\udcff'; it has bytes that are no text, choose another\n" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def coarse(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +140,25 @@ def test_write_records_it_in_the_bundle(digits: str, capsys: pytest.CaptureFixtu
     assert main(["evaluate", "bundle", "--data", digits, "--seed", "4", "--write", "--quiet"]) == 0
     assert Manifest.read(Path("bundle")).metrics["evaluate"]["measured_on"]["seed"] == 4
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_write_keeps_the_bundle_readable_however_the_data_are_called(digits: str) -> None:
+    trained_on(None)
+    name = os.fsdecode(b"digits\xff")
+    Path(digits).rename(name)
+    assert main(["evaluate", "bundle", "--data", name, "--seed", "3", "--write", "--quiet"]) == 0
+    command = Manifest.read(Path("bundle")).metrics["evaluate"]["command"]
+    assert command.startswith("vae-gen evaluate notebook --data 'digits\ufffd' --samples ")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "\udcff"])
+def test_what_could_not_be_read_again_is_not_written(digits: str, value: object) -> None:
+    trained_on(None)
+    before = Path("bundle/manifest.json").read_bytes()
+    with pytest.raises(BundleError, match=r"manifest\.json is not written, as it could not be read"):
+        Manifest.read(Path("bundle")).record(Path("bundle"), kl=value)
+    assert Path("bundle/manifest.json").read_bytes() == before
 
 
 def test_a_manifest_that_changed_meanwhile_stays(tmp_path: Path) -> None:

@@ -150,3 +150,22 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     assert found.returncode == 1
     assert "No space left on device" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_a_name_that_the_terminal_cannot_show_is_shown_as_far_as_it_can_be(tmp_path: Path) -> None:
+    def shown(*arguments: str, encoding: str) -> subprocess.CompletedProcess[bytes]:
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        command = [*VAE_GEN, *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=60)
+
+    folder = os.fsdecode(b"a\xff")
+    assert shown("sample", "--n", "1", "--out", folder, encoding="utf-8").returncode == 0
+    picture = tmp_path / folder / "000000000.png"
+    picture.write_bytes(picture.read_bytes()[:-1])
+    found = shown("verify", folder, encoding="utf-8")
+    assert (found.returncode, found.stdout.partition(b" holds")[0]) == (1, rb".: a\udcff")
+
+    Image.new("L", (28, 28)).save(tmp_path / "\u4e00\u00fc.png")
+    found = shown("encode", "\u4e00\u00fc.png", encoding="cp1252")
+    assert (found.returncode, found.stdout.splitlines()[1].partition(b",")[0]) == (0, b"\\u4e00\xfc.png")

@@ -210,6 +210,7 @@ def test_two_runs_into_one_folder_at_once_are_one_run_or_refused(seeds: str, wha
     [
         (["--shard", "0/2"], "--shard needs --seed"),
         (["--shard", "2/2", "--seed", 1], "shard is 2/2; n shards are numbered 0/n to n-1/n"),
+        (["--shard", "0/0", "--seed", 1, "--format", "npy"], "shard is 0/0; n shards are numbered 0/n to n-1/n"),
         (["--shard", "1", "--seed", 1], "'1' should look like 0/8"),
         (["--shard", "0/2", "--seed", 1, "--overwrite"], "--overwrite with --shard would remove"),
         (["--shard", "0/2", "--seed", 1, "--out", "x.npy"], "x.npy names one file, and parts of a run need a folder"),
@@ -225,6 +226,7 @@ def test_two_runs_into_one_folder_at_once_are_one_run_or_refused(seeds: str, wha
         (["--out", "-", "--format", "tar", "--latents"], "--latents writes a file beside the images"),
         (["--out", "-", "--format", "npy", "--grid", "2x2"], "--grid writes a file beside the images"),
         (["--out", "-", "--format", "npy", "--dask", "x"], "--dask has workers with a stdout of their own"),
+        (["--resume", "--overwrite"], "--resume keeps what is there, and --overwrite removes it; give one of them"),
         (["--dask", "x", "--workers", 2], "--dask has the workers that the cluster has; leave out --workers"),
         (["--grid", "3"], "'3' should look like 10x10"),
         (["--grid", "0x3"], "grid is 0x3"),

@@ -59,6 +59,12 @@ def test_a_url_is_not_a_directory(tmp_path: Path) -> None:
     assert open_store("out:/x") == LocalStore("out:/x")
 
 
+@pytest.mark.parametrize("out", ["file://out/digits", "file://localhost/tmp/digits", "local://out", "file://"])
+def test_a_local_url_names_the_whole_path(out: str) -> None:
+    with pytest.raises(UsageError, match=f"^{out} has no path from / on; write (file|local):///folder, or"):
+        open_store(out)
+
+
 def test_a_url_without_fsspec_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingExtraError, match=r"writing to s3:// needs fsspec.*pip install 'vae-gen\[remote\]'"):

@@ -139,6 +139,25 @@ def test_overwriting_removes_what_the_run_there_lists_and_nothing_else(
         assert Path("out", name).read_text() == "mine"
 
 
+def test_what_somebody_has_put_into_a_part_s_folder_is_not_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    sample("--n", 10_001, "--seed", 3, "--out", "out")
+    for mine in ("out/00000/notes.txt", "out/00001/000000001.png"):
+        Path(mine).write_text("mine")
+        Path("out/00000/000000001.png").unlink(missing_ok=True)
+        was = tree("out")
+        message = f"Error: {Path(mine).parent} would be removed, and {Path(mine).name} in it is none of its images; "
+        sample("--n", 3, "--seed", 4, "--out", "out", "--overwrite", status=1)
+        assert message in capsys.readouterr().err
+        if "notes" in mine:
+            assert main(["verify", "out", "--discard"]) == 1
+            assert message in capsys.readouterr().err
+        assert tree("out") == was
+        Path(mine).unlink()
+    Path("out/00000/.DS_Store").write_text("of a file manager")
+    sample("--n", 3, "--seed", 4, "--out", "out", "--overwrite")
+    assert not Path("out/00000").exists()
+
+
 @pytest.mark.parametrize("content", ["{}", "[", '{"name": "my web page", "icons": []}'])
 def test_a_manifest_of_something_else_is_not_overwritten(content: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_mine("000000001.png")
@@ -196,10 +215,11 @@ def test_decode_does_not_overwrite_the_latents_that_it_reads(z: str, capsys: pyt
     np.save("z.npy", np.zeros((2, 3)))
     was = tree(".")
     out = "z.npy" if z == "z.npy" else "../" + Path.cwd().name + "/out"
-    assert main(["decode", "--model", TINY, "--z", z, "--out", out, "--overwrite"]) == 2
-    message = f"Error: --out {out} --overwrite may remove what is read: {z} is there; choose another --out\n"
-    assert capsys.readouterr().err == message
-    assert tree(".") == was
+    for place in (out, f"file://{Path(out).resolve()}"):
+        assert main(["decode", "--model", TINY, "--z", z, "--out", place, "--overwrite"]) == 2
+        message = f"Error: --out {place} --overwrite may remove what is read: {z} is there; choose another --out\n"
+        assert capsys.readouterr().err == message
+        assert tree(".") == was
     assert main(["decode", "--model", TINY, "--z", "1,2,3", "--out", out, "--overwrite"]) == 0
 
 
@@ -210,3 +230,23 @@ def test_files_beside_a_file_are_kept_too(capsys: pytest.CaptureFixture[str]) ->
     assert tree(".") == {"a.latents.npy": b"mine"}
     sample("--n", 3, "--seed", 4, "--out", "a.npy", "--latents", "--overwrite")
     assert np.load("a.latents.npy").shape == (3, 3)
+
+
+def test_overwriting_a_file_leaves_nothing_beside_it_that_was_of_the_old_one() -> None:
+    sample("--n", 3, "--seed", 3, "--latents", "--grid", "1x3", "--out", "a.npy")
+    Path("a.csv").write_text("mine")
+    sample("--n", 3, "--seed", 4, "--grid", "1x3", "--out", "a.npy", "--overwrite")
+    assert set(tree(".")) == {"a.npy", "a.npy.manifest.json", "a.grid.png", "a.csv"}
+    sample("--n", 3, "--seed", 5, "--out", "a.npy", "--overwrite")
+    assert set(tree(".")) == {"a.npy", "a.npy.manifest.json", "a.csv"}
+    Path("a.latents.npy").write_text("mine")  # of which the manifest does not speak
+    sample("--n", 3, "--seed", 6, "--out", "a.npy", "--overwrite")
+    assert Path("a.latents.npy").read_text() == "mine"
+
+
+def test_decode_does_not_overwrite_the_file_whose_latents_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    sample("--n", 3, "--seed", 3, "--latents", "--out", "a.npy")
+    was = tree(".")
+    assert main(["decode", "--model", TINY, "--z", "a.latents.npy", "--out", "a.npy", "--overwrite"]) == 2
+    assert "--out a.npy --overwrite may remove what is read: a.latents.npy is there" in capsys.readouterr().err
+    assert tree(".") == was

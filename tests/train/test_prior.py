@@ -246,6 +246,21 @@ def test_a_signal_in_the_second_stage_saves_and_stops(
     assert open_run(tmp_path / "run").note.startswith(f"{tmp_path / 'run'} is not finished: step 12 of 16, and")
 
 
+def test_the_prior_s_steps_do_not_hide_that_fewer_are_asked_for_than_are_done(data: DataSet, tmp_path: Path) -> None:
+    def interrupt(step: int) -> None:
+        if step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(StoppedError, match="step 5 of 16 is saved"):
+        trainer.train(data, tmp_path / "run", config(), Progress(step=interrupt))
+    before = (tmp_path / "run/checkpoint.safetensors").read_bytes()
+    with pytest.raises(UsageError, match=r"steps is 4, but .*run has already done 5"):
+        trainer.resume(data, tmp_path / "run", steps=4)
+    assert (tmp_path / "run/checkpoint.safetensors").read_bytes() == before
+    trainer.resume(data, tmp_path / "run", steps=5)
+    assert Checkpoint.open(tmp_path / "run").step == 15
+
+
 def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path) -> None:
     said: list[str] = []
     trainer.train(data, tmp_path / "run", config(log_every=2), Progress(say=said.append))
@@ -298,6 +313,17 @@ def test_two_processes_leave_the_prior_to_the_first(small_data: Path, tmp_path: 
     assert main(["train", *options, "--threads", "1", "--out", str(tmp_path / "one")]) == 0
     two, one = (Checkpoint.open(tmp_path / name).load_network().state_dict() for name in ("two", "one"))
     assert max((two[name] - one[name]).abs().max().item() for name in one) < 2e-3
+
+
+@pytest.mark.parametrize("option", ["--flow-couplings 2", "--flow-width 8", "--adversarial-share 0.5"])
+@pytest.mark.parametrize("preset", ["notebook", "mlp --prior-steps 0"])
+def test_options_of_a_prior_that_there_is_not_are_refused(
+    option: str, preset: str, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "--preset", *preset.split(), *option.split(), "--data", str(small_data)]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    assert f"{option.partition(' ')[0]} is for the prior, and prior-steps is 0" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_is_refused(data: DataSet, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # What a checkpoint does not fix: these may be given with --resume.
 CHANGEABLE = ("steps", "device", "threads")
+OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversarial_target")
 
 
 @click.command()
@@ -144,7 +145,12 @@ def train(
 
     def configured(preset: str) -> TrainConfig:
         if saved is None:
-            return TrainConfig.from_preset(preset, processes=world.size, **settings)
+            config = TrainConfig.from_preset(preset, processes=world.size, **settings)
+            without_effect = [name for name in OF_THE_PRIOR if settings[name] is not None and not config.prior_steps]
+            if without_effect:
+                option = "--" + without_effect[0].replace("_", "-")
+                raise UsageError(f"{option} is for the prior, and prior-steps is 0; give --prior-steps too")
+            return config
         return dataclasses.replace(saved.config, **{name: value for name, value in changes.items() if value})
 
     # What is wrong with the options is said before anything is downloaded or decoded.

@@ -110,7 +110,7 @@ def _to_go_on(run: Path, saved: Checkpoint, data: DataSet, changes: dict[str, An
         raise UsageError(
             f"steps is {config.steps}, but the prior of {run} belongs to the network after {saved.config.steps}"
         )
-    if config.total_steps < saved.step:
+    if saved.step > (config.total_steps if saved.has_prior else config.steps):
         raise UsageError(f"steps is {config.steps}, but {run} has already done {saved.step}")
     return config
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
 import click
+from vae_gen.bundles import as_typed
 from vae_gen.cli import options
 from vae_gen.errors import MissingExtraError, UsageError
 from vae_gen.reading import UNIT
@@ -149,4 +151,5 @@ def export(
     worst = max(manifest.export[f"parity_with_{model.reference_key}"].values())
     options.say(f"largest difference from {model.reference_name}: {worst:.2g}", quiet)
     what = "decoder" if publish.is_decoder_alone(out) else "bundle"
-    options.say(f"the {what} is in {out}; next: vae-gen sample --model {out} --out NEW_FOLDER", quiet)
+    command = shlex.join(["vae-gen", "sample", "--model", as_typed(out), "--out", "NEW_FOLDER"])
+    options.say(f"the {what} is in {out}; next: {command}", quiet)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import onnx
-from vae_gen.bundles import find
+from vae_gen.bundles import as_typed, find
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.graph import Graph
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST
@@ -56,7 +56,7 @@ def open_bundle(path: Path) -> Bundle:
     """The bundle in the directory `path`, or the decoder in the file `path`. Raises BundleError."""
     if path.is_file() and "bundle_id" not in Graph(path, threads=1).metadata:
         raise BundleError(
-            f"{path} was not made by vae-gen export; it makes images as it is: vae-gen sample --model {path}"
+            f"{path} was not made by vae-gen export; it makes images as it is: vae-gen sample --model {as_typed(path)}"
         )
     model = load(path)
     model.check()

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from vae_gen.errors import NetworkError, UsageError
+from vae_gen.files import as_text
 from vae_gen.images import ImageShape
 from vae_gen.manifest import COLOR_MODES, DECODER, ENCODER, sha256_of
 from vae_gen.reading import UNIT, Range, flaw_of
@@ -62,7 +63,7 @@ def open_module(
         encoder = Encoder(*_part(network, ENCODER), value_range, flat)
         _check_encoder(encoder, torch.from_numpy(np.random.default_rng(0).random((ROWS, *shape))), latent_dim)
         parts = {ENCODER: encoder, DECODER: decoder}
-    about = {"weights": weights.name, "weights_sha256": sha256_of(weights)} if weights else {}
+    about = {"weights": as_text(weights.name), "weights_sha256": sha256_of(weights)} if weights else {}
     return Networks(
         parts=parts,
         latent_dim=latent_dim,

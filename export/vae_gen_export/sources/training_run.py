@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_gen.data_options import DataOptions
+from vae_gen.files import as_text
 from vae_gen.manifest import DECODER, ENCODER
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
@@ -57,7 +58,7 @@ def _command(config: TrainConfig, data: Path | None, data_options: DataOptions) 
     preset = TrainConfig.from_preset(config.preset).as_dict()
     fixed = {"preset", "network", "processes", "evaluate_every", "checkpoint_every", "picture_every", "log_every"}
     changed = {name: value for name, value in config.as_dict().items() if name not in fixed and value != preset[name]}
-    options = ["--data", data.name] if data is not None else []
+    options = ["--data", as_text(data.name)] if data is not None else []
     options += data_options.as_options
     options += [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     processes = config.processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -78,6 +79,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 (failed), 2 (wrong usage) or 130 (Ctrl-C)."""
     _reopen_closed_streams()
+    _show_what_is_no_text()
     try:
         status = cli.main(arguments, prog_name="vae-gen", standalone_mode=False)
         sys.stdout.flush()
@@ -123,6 +125,12 @@ def _reopen_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115, it stays open
+
+
+def _show_what_is_no_text() -> None:
+    """A file's name with bytes that are no text, or letters that the terminal lacks, is printed as stderr has it."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def entry_point() -> None:

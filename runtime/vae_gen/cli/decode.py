@@ -45,14 +45,17 @@ def decode(
     from vae_gen.indices import Indices
     from vae_gen.jobs import Crew, make_run
     from vae_gen.latent_files import read_latents
+    from vae_gen.parts import latents_beside
     from vae_gen.runs import Given
     from vae_gen.stores import open_store
+    from vae_gen.stores.local import LocalStore
 
     place = destination(out, format)
-    open_store(place.root)  # before anything is read
-    if overwrite and os.path.exists(z):  # noqa: PTH110, unlike Path.exists it takes text of any length
+    store = open_store(place.root)  # before anything is read
+    if overwrite and isinstance(store, LocalStore) and os.path.exists(z):  # noqa: PTH110, Path.exists takes no long text
         source = Path(z).resolve()
-        if Path(out).resolve() in (source, *source.parents):
+        names = [place.file, *([latents_beside(place.file, place.format)] if place.file else [])]
+        if any(Path(store.root, name).resolve() in (source, *source.parents) for name in names):
             raise UsageError(f"--out {out} --overwrite may remove what is read: {z} is there; choose another --out")
     network = open_model(model, reading)
     latents = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))

@@ -75,6 +75,7 @@ def evaluate(
     from vae_gen.datasets import DataOptions, load_data_set
     from vae_gen.evaluation import STEPS, differences_from_training
     from vae_gen.evaluation import evaluate as measure
+    from vae_gen.files import as_text
     from vae_gen.latents import fresh_seed
     from vae_gen.model import load_bundle
 
@@ -92,7 +93,7 @@ def evaluate(
         found = measure(network, loaded, seed=chosen, samples=samples, progress=progress)
 
     # As it can be repeated, without where somebody keeps their files.
-    words = ["vae-gen", "evaluate", network.name, "--data", data.resolve().name]
+    words = ["vae-gen", "evaluate", network.name, "--data", as_text(data.resolve().name)]
     words += [option for option, given in (("--skip-bad", skip_bad), ("--invert", invert)) if given]
     command = shlex.join([*words, "--samples", str(samples), "--seed", str(chosen)])
     result = {"command": command, **dataclasses.asdict(found)}

@@ -117,8 +117,10 @@ def sample(
         raise UsageError("--shard-size is for files that hold many images; the format png has folders of 10,000")
     if indices is not None and (count is not None or start is not None):
         raise UsageError("--indices says which images; leave out --n and --start")
-    if shard and overwrite:
-        raise UsageError("--overwrite with --shard would remove what other shards have made; empty --out yourself")
+    if overwrite and (resume or shard):
+        both = "--resume keeps what is there, and --overwrite removes it; give one of them"
+        others = "--overwrite with --shard would remove what other shards have made; empty --out yourself"
+        raise UsageError(both if resume else others)
     if shard and seed is None:
         raise UsageError("--shard needs --seed: with a fresh one each, the shards would be parts of different runs")
     if dask is not None and out == "-":

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
 from vae_gen.destinations import STDOUT
+from vae_gen.errors import UsageError
 from vae_gen.stores.local import LocalStore
 from vae_gen.stores.stdout import StdoutStore
 
@@ -75,7 +76,8 @@ def open_store(out: str) -> Store:
     """The store at `out`: a directory, a URL (s3://bucket/prefix, gs://, memory://, file://), or - for standard output.
 
     Nothing is made or asked for yet. Stores are picklable.
-    Raises UsageError for a URL that fsspec does not know, MissingExtraError where its packages are not installed.
+    Raises UsageError for a URL that fsspec does not know, or a local one without its path from / on, MissingExtraError
+    where its packages are not installed.
     """
     if out == STDOUT:
         return StdoutStore()
@@ -83,6 +85,8 @@ def open_store(out: str) -> Store:
     if not separator:
         return LocalStore(out)
     if scheme in LOCAL_SCHEMES:  # fsspec's own stages in the folder for temporary files, perhaps on another disk
+        if not path.startswith("/"):  # it would be a folder below the current one, and below a worker's
+            raise UsageError(f"{out} has no path from / on; write {scheme}:///folder, or a path that is no URL")
         return LocalStore(path)
     from vae_gen.stores.remote import RemoteStore
 
