@@ -116,6 +116,36 @@ def test_against_the_discriminator_noise_becomes_like_the_images(monkeypatch: py
     assert ((noise[:, 0] - 0.5).abs() < 0.2).float().mean() < 0.065  # few are between the groups
 
 
+def test_how_far_latents_lie_beyond_is_counted_in_widths() -> None:
+    lowest, highest = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 4.0])
+    z = torch.tensor([[0.0, 2.0], [-1.0, 4.0], [3.0, 4.0], [-2.0, 12.0], [1e30, 0.0]])
+    expected = [0, 0, np.log(1 + 1), np.log(1 + 0.5) + np.log(1 + 2), np.log(1 + 0.5e30)]
+    torch.testing.assert_close(prior.beyond(z, lowest, highest), torch.tensor(expected, dtype=torch.float32))
+
+
+def test_noise_beyond_the_latents_of_all_images_is_called_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(weight: float, steps: int) -> float:
+        """The share of noise that is beyond, after so many steps."""
+        monkeypatch.setattr(prior, "BEYOND_WEIGHT", weight)
+        settings = config(latent_dim=2, batch_size=256, adversarial_share=1.0, prior_steps=300)
+        torch.manual_seed(0)
+        fit = PriorFit(vae := vae_with_known_latents(), images, settings, CPU)
+        fit.prior.flow.scale *= 3  # as if steps had thrown it there
+        for step in range(1, steps + 1):
+            fit.take_step(step)
+        with torch.no_grad():
+            mean, log_var = vae.encoder(torch.from_numpy(images / np.float32(255)))
+            reach = 3 * torch.exp(log_var / 2)
+            noise = fit.prior.flow(torch.randn(5000, 2))[0]
+        outside = (noise > (mean + reach).amax(0)) | (noise < (mean - reach).amin(0))
+        return outside.any(1).float().mean().item()
+
+    images = images_in_two_groups()
+    monkeypatch.setattr(prior, "ADVERSARIAL_LR", 5e-3)
+    assert lost(0, steps=0) > 0.3
+    assert lost(10, steps=300) < 0.2 * lost(0, steps=300)
+
+
 @pytest.mark.parametrize("target", ADVERSARIAL_TARGETS)
 def test_the_discriminator_compares_decoded_noise_with_the_target(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     vae, images = vae_with_known_latents(), images_in_two_groups()[:40]

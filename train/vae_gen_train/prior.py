@@ -9,6 +9,9 @@ metric", add such a discriminator to a VAE), the flow to land where it can, with
 lost (Grover et al. 2018, "Flow-GAN", section 4.2). The encoder does not change: the flow goes before the decoder, its
 inverse behind the encoder.
 
+Beyond the latents of all images the decoder's pixels are all black or white, and what saturates teaches nothing: noise
+that a step of the flow has thrown there would stay. So the flow also learns how far beyond them it lands.
+
 Where reconstructions are much softer than images, the discriminator would tell all that is decoded by that alone. There
 it compares decoded noise with decoded draws from the posteriors, and the flow learns alone.
 """
@@ -41,6 +44,8 @@ BATCH = 512  # latents a step of maximum likelihood
 LIKELIHOOD_LR, ADVERSARIAL_LR, DISCRIMINATOR_LR = 2e-3, 4e-4, 8e-4
 WARMUP = 100
 ADVERSARIAL_WEIGHT = 0.5  # beside the reconstruction's nats per value of an image
+BEYOND_WEIGHT = 10.0  # of latents beyond those of all images, beside the discriminator's nats
+REACH = 3.0  # deviations of each image's posterior that count as its latents
 DECAY = 0.998  # of the averaged flow and decoder, a step
 CLIP_NORM = 5.0
 HEAD_VALUES = 16_384 * 784  # of images that the posteriors' variances are fitted to, as far as there are so many
@@ -115,6 +120,9 @@ class PriorFit(nn.Module):
         mean, log_var = _posteriors(vae, images, device)
         self._mean, self._deviation = mean, torch.exp(0.5 * log_var)
 
+        reach = REACH * self._deviation
+        self._lowest, self._highest = (mean - reach).amin(0), (mean + reach).amax(0)
+
         seed_torch(config.seed, STREAM, 0)
         self.prior = Prior(config, vae).to(device)
         self.prior.flow.mean.copy_(mean.mean(0))
@@ -162,7 +170,8 @@ class PriorFit(nn.Module):
         rows = torch.randint(len(self._mean), (self._count,), device=self.device)
         image, z = to_float(self._images[rows.cpu().numpy()], self.device), self._latents(rows)
         flow, decoder = self.prior.flow, self.prior.decoder
-        generated, reconstructed = decoder(flow(torch.randn_like(z))[0]), decoder(z)
+        noise = flow(torch.randn_like(z))[0]
+        generated, reconstructed = decoder(noise), decoder(z)
 
         real = {"images": image, "reconstructions": reconstructed}[self.config.adversarial_target]
         loss, told = self.discriminator.requires_grad_(True).loss(real, generated, step)
@@ -172,7 +181,8 @@ class PriorFit(nn.Module):
         objective = OBJECTIVES[self.config.objective]
         reconstruction = objective.nats(objective.error(reconstructed, image).mean(), image[0].numel())
         fooled = self.discriminator.requires_grad_(False).fooled(generated)
-        of_noise = ADVERSARIAL_WEIGHT * (fooled + nll / z.shape[1])
+        lost = beyond(noise, self._lowest, self._highest).mean()
+        of_noise = ADVERSARIAL_WEIGHT * (fooled + nll / z.shape[1] + BEYOND_WEIGHT * lost)
         self._descend("adversarial", reconstruction / image[0].numel() + of_noise)
         return Reading(nll.item(), told.item())
 
@@ -224,6 +234,16 @@ class PriorFit(nn.Module):
         for name, rate in highest.items():
             for group in self.optimisers[name].param_groups:
                 group["lr"] = rate * factor
+
+
+def beyond(z: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """How far latents [n, latent_dim] lie beyond `lowest` and `highest` [latent_dim]: [n], 0 for what lies between.
+
+    The sum over latents of log(1 + d), d in widths of what lies between: however far one is, it does not take the whole
+    step for itself.
+    """
+    distance = (z - highest).relu() + (lowest - z).relu()
+    return (distance / (highest - lowest)).log1p().sum(1)
 
 
 def _spread(images: ByteImages, count: int) -> Iterator[ByteImages]:
