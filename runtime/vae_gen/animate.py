@@ -63,7 +63,7 @@ def labelled(images: ByteImages, text: str) -> ByteImages:
 
 def text_size(width: int) -> int:
     """How high text is above a picture of that width, in pixels."""
-    return max(10, min(20, width // 12))
+    return max(12, min(20, width // 12))
 
 
 def _with_caption(frame: Image.Image, text: str, width: int, size: int) -> Image.Image:

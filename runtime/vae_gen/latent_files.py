@@ -36,7 +36,8 @@ def read_latents(source: str, stdin: TextIO, latent_dim: int) -> npt.NDArray[np.
         path = Path(source)
         if not path.exists() or path.is_dir():
             raise UsageError(
-                f"{source!r} is neither a file nor {latent_dim} numbers between commas{flaw}; - reads lines from stdin"
+                f"{source!r} is neither a file nor {latent_dim} numbers between commas{flaw}; '-' reads lines of them "
+                "from stdin"
             )
         return _read_file(path, latent_dim)
     except VaeGenError:

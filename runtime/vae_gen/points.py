@@ -66,7 +66,10 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
             try:
                 points = model.check_latents(read_latents(source, stdin, model.latent_dim))
             except UsageError as error:
-                raise UsageError(f"{error}; a whole number is a seed, and 7:41 image 41 of seed 7") from error
+                raise UsageError(
+                    f"{error}. A point is a seed (7, or 7:41 for its image 41), such numbers, or a file or folder that "
+                    "is there"
+                ) from error
             name = "stdin" if source == "-" else as_text(source)
             found = [name] if len(points) == 1 else [f"{name}[{number}]" for number in range(len(points))]
             latents.append(points)

@@ -144,13 +144,13 @@ def test_arrays_of_another_shape_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "flaw"),
     [
-        ("1,two,3", ": number 2 of 3 is 'two'; - reads"),
-        ("1,,3", ": number 2 of 3 is empty; - reads"),
-        ("1,2", ": there are 2; - reads"),
-        ("nan,1,2", ": number 1 of 3 is nan, which is not finite in float32; - reads"),
-        ("1,2,1e39", ": number 3 of 3 is 1e39, which is not finite in float32; - reads"),
-        ("missing.npy", "; - reads"),
-        (".", "; - reads"),
+        ("1,two,3", ": number 2 of 3 is 'two'; '-' reads"),
+        ("1,,3", ": number 2 of 3 is empty; '-' reads"),
+        ("1,2", ": there are 2; '-' reads"),
+        ("nan,1,2", ": number 1 of 3 is nan, which is not finite in float32; '-' reads"),
+        ("1,2,1e39", ": number 3 of 3 is 1e39, which is not finite in float32; '-' reads"),
+        ("missing.npy", "; '-' reads"),
+        (".", "; '-' reads"),
     ],
 )
 def test_what_is_neither_a_file_nor_numbers_is_refused(typed: str, flaw: str) -> None:

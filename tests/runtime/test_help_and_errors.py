@@ -81,9 +81,13 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (
             ["interpolate", "3", "-1"],
             2,
-            "'-1' is neither a file nor 16 numbers between commas; - reads lines from stdin",
+            "16 numbers between commas; '-' reads lines of them from stdin. A point is a seed",
         ),
-        (["interpolate", "3", "7:x"], 2, "a whole number is a seed, and 7:41 image 41 of seed 7"),
+        (
+            ["interpolate", "3", "7:x"],
+            2,
+            "A point is a seed (7, or 7:41 for its image 41), such numbers, or a file or folder",
+        ),
         (["interpolate", "3", "-1,2"], 2, "'-1,2' is neither a file nor 16 numbers between commas: there are 2"),
         (["interpolate", "3", "nan" + ",0" * 15], 2, "number 1 of 16 is nan, which is not finite"),
         (["interpolate", "3", "1" + "0" * 20], 2, "seed is 100000000000000000000; it must be between 0 and 2**64 - 1"),

@@ -245,13 +245,14 @@ def test_captions_stand_beside_the_rows_and_columns_of_a_sheet() -> None:
 def test_captions_of_small_pictures_leave_each_other_room() -> None:
     run("traverse", *SMALL, "--z", "0.5,-1,2", "--sheet", "--frames", 37, "--caption")
     captioned = pixels("traverse.png")[0]
-    top = 15 - 3  # pixels, but those of the first row's name above the row
+    top = 18 - 4  # pixels, but those of the first row's name above the row
     middles = {}
-    for name, dark in (("columns", (captioned[:top] < 64).any(0)), ("rows", (captioned[top:, :20] < 64).any(1))):
+    above, beside = captioned[:top] < 64, captioned[top:, :25] < 64
+    for name, dark, apart in (("columns", above.any(0), 4), ("rows", beside.any(1), 1)):
         inked = np.flatnonzero(dark)
         assert 0 < inked[0] < inked[-1] < len(dark) - 1  # nothing is cut off
-        labels = np.split(inked, np.flatnonzero(np.diff(inked) > 3) + 1)
+        labels = np.split(inked, np.flatnonzero(np.diff(inked) > apart) + 1)
         middles[name] = [(label[0] + label[-1]) / 2 for label in labels]
-    # Every sixth of 37 columns, each 6 wide, and the first and last of 3 rows, each 7 high.
-    np.testing.assert_allclose(np.diff(middles["columns"]), [36] * 6, atol=1)
+    # Every seventh of 37 columns, each 6 wide, and the first and last of 3 rows, each 7 high.
+    np.testing.assert_allclose(np.diff(middles["columns"]), [42] * 5, atol=1)
     np.testing.assert_allclose(np.diff(middles["rows"]), [14], atol=1)

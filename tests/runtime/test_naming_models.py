@@ -42,6 +42,12 @@ def test_info_says_what_the_bundle_says(capsys: pytest.CaptureFixture[str]) -> N
     lines = capsys.readouterr().out.splitlines()
     assert "image_shape        3, 5, 4" in lines
     assert "latent_mean        0, 0.125, -0.25" in lines
+    run("info", "mnist")
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if line.endswith((" None", " "))]  # of what it does not say
+    at = lines.index("    decoder.onnx")
+    assert lines[at + 4].split() == ["-", "times", "12"]  # each of several begins anew
+    assert lines[at + 5].split()[0] == "before"
     run("info", MODELS / "foreign/plain.onnx", "--layout", "nchw")
     assert "latent_dim         3" in capsys.readouterr().out
 

@@ -79,7 +79,7 @@ def test_a_caption_above_all_latents_names_each_of_them() -> None:
     typed = ",".join(map(str, z))
     run("traverse", "--model", "notebook", "--z", typed, "--frames", 2, "--scale", 2, "--caption", "--out", "all.png")
     first, second = frames_of("all.png")
-    cell, gap, above = 2 * 28, 2 * 2, 10 + 5  # pixels; the text is 10 high
+    cell, gap, above = 2 * 28, 2 * 2, 12 + 6  # pixels; the text is 12 high
     top, label = first.shape[1] - 3 * (above + cell + gap) - gap, {}
     assert top == 15 + 7  # for the value, in text 15 high
     assert (first[:, :top] != second[:, :top]).any()

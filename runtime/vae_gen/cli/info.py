@@ -41,13 +41,17 @@ def info(model: str, reading: Reading, as_json: bool) -> None:
 
 
 def _lines(values: dict[str, object], indent: str = "") -> list[str]:
-    """Nested values as lines of `name  value`."""
+    """Nested values as lines of `name  value`; those that say nothing are left out."""
     lines = []
     for name, value in values.items():
+        if value is None or value == []:
+            continue
         if isinstance(value, dict):
             lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            lines += [f"{indent}{name}", *(line for each in value for line in _lines(each, indent + "  "))]
+            lines.append(f"{indent}{name}")
+            for first, *others in (_lines(each, indent + "    ") for each in value):
+                lines += [f"{indent}  - {first.lstrip()}", *others]
         else:
             numbers = value if isinstance(value, list | tuple) else [value]
             text = ", ".join(f"{number:.4g}" if isinstance(number, float) else str(number) for number in numbers)

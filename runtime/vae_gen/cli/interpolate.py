@@ -51,7 +51,7 @@ class NumbersCommand(click.Command):
     type=click.Choice(["spherical", "linear"]),
     default="spherical",
     show_default=True,
-    help="spherical: turn about the origin, at the norms that latents have. linear: the straight line, which comes "
+    help="spherical: as far from the origin as the points, where images lie. linear: the straight line, which comes "
     "nearer to the origin.",
 )
 @click.option("--loop", is_flag=True, help="Go back to the first point in the end.")
@@ -71,11 +71,12 @@ def interpolate(
     threads: int | None,
     quiet: bool,
 ) -> None:
-    """Go from image to image through the latent space, as an animation.
+    """Go from image to image through latent space.
 
     A POINT is a seed (7 is the image 0 of seed 7, 7:41 its image 41), latents as numbers between commas, a file of them
-    that encode has made (each line a point), or a picture or a folder of pictures, which are encoded first. They may be
-    mixed, and are visited in order. A file whose name is a number is ./7.
+    that encode has made (each line a point), or a picture or a folder of pictures, which are scaled, cropped about
+    their centre, and encoded first. Points may be mixed, and are visited in order. It becomes an animation, or with
+    --sheet a still picture. A file whose name is a number is ./7.
 
     \b
     vae-gen interpolate 3 7 12 --loop

@@ -138,7 +138,7 @@ bundle_option = _names_the_model(
 )
 model_argument = _names_the_model(
     click.argument("model", type=MODEL, required=False),
-    click.option("--model", "model_too", type=MODEL, help=f"MODEL, as other commands take it.  [default: {DEFAULT}]"),
+    click.option("--model", "model_too", type=MODEL, help=f"Another way to give MODEL.  [default: {DEFAULT}]"),
 )
 _reading_options = (
     click.option(

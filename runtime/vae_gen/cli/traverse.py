@@ -58,7 +58,7 @@ def traverse(
     """Show what a latent does, as an animation or a sheet.
 
     Latents are swept from --from to --to, one at a time. The others stay where they are: at a random point, which
-    --seed decides, at --z, or where the encoder puts --picture.
+    --seed decides, at --z, or where the encoder puts --picture, scaled and cropped about its centre.
 
     \b
     vae-gen traverse --dim 7
