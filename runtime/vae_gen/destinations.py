@@ -11,6 +11,7 @@ STDOUT = "-"
 STREAMED = ("npy", "tar")  # what can be read from a pipe
 # Names that promise a file; nobody wants a folder that is called so.
 PICTURE_SUFFIXES = (".apng", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+COMPRESSED_SUFFIXES = (".7z", ".bz2", ".gz", ".tgz", ".xz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ def destination(out: str, format: str | None) -> Destination:
     root = scheme + mark + (root or slash)
     if name.lower().endswith(PICTURE_SUFFIXES):
         raise UsageError(f"{out} names a picture; give a folder for many, or a file that ends in {_LISTED}")
+    if name.lower().endswith(COMPRESSED_SUFFIXES):
+        raise UsageError(
+            f"{out} names a compressed file, and none is written: PNG files are compressed already. Give a folder, or "
+            f"a file that ends in {_LISTED}"
+        )
     for known, suffix in SUFFIXES.items():
         if name.lower() == suffix:
             raise UsageError(f"{out} has no name before {suffix}; write, for example, images{suffix}")

@@ -220,6 +220,7 @@ def test_two_runs_into_one_folder_at_once_are_one_run_or_refused(seeds: str, wha
         (["--indices", "x"], "'x' is no index"),
         (["--out", "x.tar", "--format", "npy"], "x.tar names a file of the format tar, and --format is npy"),
         (["--out", "x.gif"], "x.gif names a picture"),
+        (["--out", "x.tar.gz"], "x.tar.gz names a compressed file, and none is written"),
         (["--out", "-"], "--out - needs --format npy or tar"),
         (["--out", "-", "--format", "zip"], "--out - needs --format npy or tar"),
         (["--out", "-", "--format", "tar", "--json"], "--json prints on stdout"),
