@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -20,14 +20,9 @@ from vae_gen.fitting import fit_picture
 from vae_gen.idx import open_unpacked
 from vae_gen.image_arrays import ZIP_MAGIC, Array, as_images, fit_images, read_arrays
 from vae_gen.images import FloatImages, ImageShape, check_range, to_float
-from vae_gen.metrics import sum_of_squared_errors
 from vae_gen.picture_files import picture_suffixes, walk
 
-if TYPE_CHECKING:
-    from vae_gen.model import Model
-
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
-TRIED = 16  # images, with black and white swapped
 
 Found = tuple[list[str], FloatImages]  # images of a file and, for each, what tells it from others in that file
 
@@ -160,18 +155,3 @@ def inverted(images: FloatImages) -> FloatImages:
     swapped = images.copy()
     swapped[:, :3] = 1 - images[:, :3]
     return swapped
-
-
-def fit_better_inverted(images: FloatImages, network: Model) -> bool:
-    """Whether the model's reconstructions of the first of these images are far better with black and white swapped.
-
-    Digits the wrong way round have a hundred times the error; halved is enough, and noise or plain grey does not
-    come near it.
-    """
-    some = images[:TRIED]
-    return _reconstruction_error(inverted(some), network) < _reconstruction_error(some, network) / 2
-
-
-def _reconstruction_error(images: FloatImages, network: Model) -> float:
-    mean, _ = network.encode(images)
-    return float(sum_of_squared_errors(network.decode(mean), images).mean())

@@ -217,3 +217,22 @@ def test_the_cache_is_where_it_always_was(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.delenv("VAE_GEN_CACHE")
     assert cache_folder() == Path(pooch.os_cache("vae-gen")) / "mnist"
+
+
+@pytest.mark.parametrize(("patch", "known"), [(28, False), (100, False), (427, False), ("digits", True)], ids=str)
+def test_the_shipped_model_knows_digits_and_no_photographs(
+    digits: np.ndarray, patch: int | str, known: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(20):
+        if patch == "digits":  # as MNIST's, in a frame of black
+            picture = Image.new("L", (28, 28))
+            picture.paste(Image.fromarray(digits[number]).resize((20, 20), Image.Resampling.BICUBIC), (4, 4))
+        else:
+            photograph = Image.fromarray(load_sample_images().images[number % 2])
+            left, top = (room * number // 20 for room in (photograph.width - patch, photograph.height - patch))
+            picture = photograph.crop((left, top, left + patch, top + patch))
+        picture.save(folder / f"{number}.png")
+    assert main(["encode", str(folder), "--out", str(tmp_path / "z.npy")]) == 0
+    assert ("the model does not know such pictures" in capsys.readouterr().err) == (not known)

@@ -51,7 +51,7 @@ def encode(
     loaded = load_pictures(pictures, network.image_shape, invert)
     if out is not None:
         options.check_not_an_input(out, loaded.files)
-    options.hint_at_invert(loaded.images, network, invert, quiet)
+    options.tell_if_unfamiliar(loaded.images, network, invert, quiet)
     mean, log_var = network.encode(loaded.images)
     if out is not None:
         write_latents(out, loaded.names, mean, log_var)

@@ -99,7 +99,7 @@ def interpolate(
     if len(found.names) < 2:
         raise UsageError(f"{found.names[0]} is one point alone; give two or more")
     if len(found.pictures):
-        options.hint_at_invert(found.pictures, network, invert, quiet)
+        options.tell_if_unfamiliar(found.pictures, network, invert, quiet)
     elif invert:
         raise UsageError("--invert is for pictures, and no point is one")
 

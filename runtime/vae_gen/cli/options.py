@@ -298,13 +298,12 @@ def tell_if_shadowed(model: str, quiet: bool) -> None:
         say(f"{model} is the model that ships; ./{model} is the one here", quiet)
 
 
-def hint_at_invert(images: FloatImages, network: Model, invert: bool, quiet: bool) -> None:
-    """Tell who gives dark pictures on white to a model of light ones on black, or the reverse, of --invert."""
-    from vae_gen.pictures import fit_better_inverted
+def tell_if_unfamiliar(images: FloatImages, network: Model, invert: bool, quiet: bool) -> None:
+    """Tell who gives pictures that the model does not know, or knows with black and white swapped, what to do."""
+    from vae_gen.familiarity import familiarity
 
-    if not quiet and fit_better_inverted(images, network):
-        advice = "leave out --invert" if invert else "try --invert"
-        click.echo(f"the model knows such pictures with black and white swapped: {advice}", err=True)
+    if not quiet and (hint := familiarity(images, network).hint(invert)):
+        say(hint)
 
 
 def place(out: str) -> str:

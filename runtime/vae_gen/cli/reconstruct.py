@@ -55,7 +55,7 @@ def reconstruct(
     network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, invert)
     options.check_not_an_input(out, loaded.files)
-    options.hint_at_invert(loaded.images, network, invert, quiet)
+    options.tell_if_unfamiliar(loaded.images, network, invert, quiet)
     mean, _ = network.encode(loaded.images)
     outputs = network.decode(mean)
     errors = sum_of_squared_errors(outputs, loaded.images)

@@ -86,7 +86,7 @@ def traverse(
     elif picture is not None:
         loaded = load_pictures([picture], network.image_shape, invert)
         options.check_not_an_input(figure.out, loaded.files)
-        options.hint_at_invert(loaded.images, network, invert, quiet)
+        options.tell_if_unfamiliar(loaded.images, network, invert, quiet)
         points, _ = network.encode(loaded.images)
     else:
         if seed is None:

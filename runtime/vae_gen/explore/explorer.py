@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from vae_gen.errors import UsageError
+from vae_gen.familiarity import familiarity
 from vae_gen.images import ByteImages, FloatImages, ImageShape, from_pillow, to_float, to_pillow, to_uint8
 from vae_gen.latents import Latents, draw, fresh_seed
 from vae_gen.metrics import sum_of_squared_errors
 from vae_gen.model import Model
 from vae_gen.paths import traversal
-from vae_gen.pictures import fit_better_inverted, inverted, picture_in
+from vae_gen.pictures import inverted, picture_in
 from vae_gen.png import encode_png
 from vae_gen.reading import Reading
 
@@ -118,7 +119,7 @@ class Explorer:
         images = inverted(images) if invert else images
         with self._turn:
             mean, _ = self._model.encode(images)
-            swap = fit_better_inverted(images, self._model)
+            swap = familiarity(images, self._model).better_inverted
         pixels = base64.b64encode(_rgba(to_uint8(images[0])).tobytes()).decode()
         return {"z": _numbers(mean[0]), "pixels": pixels, "better_swapped": swap}
 
