@@ -50,6 +50,11 @@ class RunManifest(Outline):
     def records(self) -> Iterator[tuple[Part, Record]]:
         return zip(self.parts, self.values["parts"], strict=True)
 
+    @property
+    def reads_stdin(self) -> bool:
+        """Whether the command repeats the run only with the latents that it was given on standard input."""
+        return " --z - " in self.command
+
 
 def read_json(store: Store, name: str) -> dict[str, Any]:
     """The JSON object in a file. Raises DataError if it holds none."""

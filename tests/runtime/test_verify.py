@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shlex
 import shutil
 import zipfile
 from pathlib import Path
@@ -65,6 +67,27 @@ def test_what_decode_makes_can_be_verified(out: str) -> None:
     assert line.endswith(f"--out {out} --overwrite")
     assert main(line.split()[1:]) == 0
     assert check(out)["good"]
+
+
+@pytest.mark.parametrize("out", ["out", "out.npy"])
+@pytest.mark.parametrize("z", ["-", "a - b.csv"])
+def test_who_decoded_standard_input_is_told_to_give_it_again(
+    out: str, z: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a - b.csv").write_text("1,2,3\n4,5,6\n")
+    decode = ["decode", "--model", TINY, "--z", z, "--out", out, "-q"]
+    for again in ([], ["--overwrite"]):
+        monkeypatch.setattr("sys.stdin", io.StringIO("1,2,3\n4,5,6\n"))
+        assert main([*decode, *again]) == 0
+        assert check(out)["good"]
+        (Path(out) if "." in out else Path(out, "000000001.png")).unlink()
+        capsys.readouterr()
+        for discard in ([], ["--discard"]):
+            assert main(["verify", out, "-q", *discard]) == 1
+            said = capsys.readouterr().err.splitlines()
+            assert said[-2].endswith("ake them again, with the same latents on standard input:") == (z == "-")
+            kind = "npy" if "." in out else "png"
+            assert said[-1].endswith(f"--z {shlex.quote(z)} --format {kind} --out {out} --overwrite")
 
 
 def test_decoding_fewer_leaves_none_of_those_before() -> None:

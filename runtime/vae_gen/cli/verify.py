@@ -12,6 +12,7 @@ from vae_gen.cli import options
 from vae_gen.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from vae_gen.run_manifest import RunManifest
     from vae_gen.verify import Report
 
 SHOWN = 20  # problems
@@ -75,7 +76,9 @@ def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: b
         if len(report.problems) > SHOWN:
             click.echo(f"{len(report.problems) - SHOWN} more; --json lists them all")
     if report.problems:
-        raise DataError("\n".join([_summary(out, report), *_advice(report, place.file, discard), *commands]))
+        raise DataError(
+            "\n".join([_summary(out, report), *_advice(report, place.file, discard, manifests[0]), *commands])
+        )
     options.say(
         f"{options.count(report.images, 'image')} in {options.count(report.parts, 'part')}: as the manifest says", quiet
     )
@@ -87,9 +90,10 @@ def _summary(out: str, report: Report) -> str:
     return f"{out}: {found}" + (f"; {bad:,} of {report.images:,} images are in damaged parts" if bad else "")
 
 
-def _advice(report: Report, file: str, discarded: bool) -> list[str]:
+def _advice(report: Report, file: str, discarded: bool, manifest: RunManifest) -> list[str]:
+    again = "ake them again" + (", with the same latents on standard input" if manifest.reads_stdin else "")
     if report.damaged and not (discarded or file):
-        return ["Remove the parts that are named, or let verify --discard do so, and make them again:"]
+        return [f"Remove the parts that are named, or let verify --discard do so, and m{again}:"]
     if report.damaged or report.missing_shards or report.without_sheet:
-        return ["Make them again:" if report.damaged else "Make what is missing:"]
+        return [f"M{again}:" if report.damaged else "Make what is missing:"]
     return ["Remove what is of no run, or of another, by hand"]
