@@ -16,6 +16,7 @@ from vae_gen.files import make_folder, whole_file
 from vae_gen.latents import Latents
 
 WRITTEN = (".npy", ".npz", ".csv")
+CRLF = "\r\n"
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -118,12 +119,16 @@ def to_csv(names: Sequence[str], mean: Latents, log_var: Latents) -> str:
 
     Numbers have as many digits as a float32 has.
     """
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
     dims = range(mean.shape[1])
-    lines.writerow(["picture", *(f"mean_{dim}" for dim in dims), *(f"log_var_{dim}" for dim in dims)])
-    lines.writerows([name, *means, *log_vars] for name, means, log_vars in zip(names, mean, log_var, strict=True))
-    return text.getvalue()
+    header = ["picture", *(f"mean_{dim}" for dim in dims), *(f"log_var_{dim}" for dim in dims)]
+    rows = ([name, *means, *log_vars] for name, means, log_vars in zip(names, mean, log_var, strict=True))
+    return "".join(map(_csv_line, [header, *rows]))
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator=CRLF).writerow(cells)  # it quotes cells with the line ends that it writes
+    return text.getvalue().removesuffix(CRLF) + "\n"
 
 
 def check_suffix(path: Path) -> None:

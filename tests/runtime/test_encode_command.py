@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,28 @@ def test_encode_prints_csv_that_decode_reads(capsys: pytest.CaptureFixture[str])
     run("encode", "pictures", "--model", TINY, "--out", "z.csv")
     run("decode", "--model", TINY, "--z", "z.csv", "--out", "again.npy")
     np.testing.assert_array_equal(np.load("again.npy"), expected_pixels(mean))
+
+
+def test_names_with_line_ends_can_be_read_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = ["\r", "\n", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", '"', ",", "'", " ", "\t"]
+    names = [f"{number:02}{end}mean_0.png" for number, end in enumerate(ends)] + ["98\r.png", "99\r"]
+    z = draw(0, 0, len(names), 3)
+    save_pictures(z)
+    for number, name in enumerate(names):
+        Path(f"pictures/{number}.png").rename(name)
+    run("encode", *names, "--model", TINY, "--out", "z.csv", "--quiet")
+    run("encode", *names, "--model", TINY, "--quiet")
+    printed = capsys.readouterr().out
+    assert printed.encode() == Path("z.csv").read_bytes()
+    assert printed.partition("\n")[0] == "picture,mean_0,mean_1,mean_2,log_var_0,log_var_1,log_var_2"
+    assert [row["picture"] for row in csv.DictReader(io.StringIO(printed, newline=""))] == names
+    expected = expected_pixels(reference.encode(expected_pixels(z) / np.float32(255))[0])
+    monkeypatch.setattr("sys.stdin", io.StringIO(printed, newline=None))  # as a text stream is read
+    for source in ("z.csv", "-"):
+        run("decode", "--model", TINY, "--z", source, "--out", "again.npy", "--overwrite", "--quiet")
+        np.testing.assert_array_equal(np.load("again.npy"), expected)
 
 
 def test_encode_writes_files_and_json(capsys: pytest.CaptureFixture[str]) -> None:
