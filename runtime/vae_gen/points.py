@@ -14,7 +14,8 @@ import numpy as np
 
 from vae_gen.errors import UsageError
 from vae_gen.files import as_text
-from vae_gen.images import FloatImages, ImageShape
+from vae_gen.image_arrays import Array
+from vae_gen.images import FloatImages
 from vae_gen.latent_files import read_latents
 from vae_gen.latents import Latents, draw
 from vae_gen.pictures import load_pictures
@@ -45,7 +46,8 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
 
     "7" is what seed 7 draws for its image 0 and "7:41" for its image 41. A file of latents, and numbers between commas,
     are as in `read_latents`; another file or folder holds pictures, as in `load_pictures`, each of which becomes the
-    mean of its posterior. `invert` swaps black and white in those.
+    mean of its posterior. `invert` swaps black and white in those. An .npy array with two axes holds latents, but one
+    of a grey model's height x width a picture; where that is also [n, latent_dim], if its values can be a picture's.
     Raises UsageError for what is none of these, and what the readers raise.
     """
     names: list[str] = []
@@ -56,7 +58,7 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
         if match := SEED.fullmatch(source):
             found = [source]
             latents.append(draw(int(match[1]), int(match[2] or 0), 1, model.latent_dim))
-        elif _holds_pictures(source, model.image_shape):
+        elif _holds_pictures(source, model):
             loaded = load_pictures([Path(source)], model.image_shape, invert)
             found = loaded.names
             pictures.append(loaded.images)
@@ -77,7 +79,7 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
     return Points(names, np.concatenate(latents), np.concatenate(pictures), files)
 
 
-def _holds_pictures(source: str, image_shape: ImageShape) -> bool:
+def _holds_pictures(source: str, model: Model) -> bool:
     """Whether there is such a file or folder, and it is none of latents."""
     if not os.path.exists(source):  # noqa: PTH110, unlike Path.exists it takes text of any length
         return False
@@ -88,8 +90,16 @@ def _holds_pictures(source: str, image_shape: ImageShape) -> bool:
             with zipfile.ZipFile(path) as archive:
                 return "mean.npy" not in archive.namelist()
         if suffix == ".npy":
-            shape = np.load(path, mmap_mode="r").shape
-            return len(shape) != 2 or shape == image_shape[1:]  # one grey picture
+            array = np.load(path, mmap_mode="r")
+            is_size_of_one = (1, *array.shape) == model.image_shape
+            return array.ndim > 2 or (is_size_of_one and _can_be_pixels(array, model.latent_dim))
     except Exception:  # what damaged files raise can be anything; who reads pictures says what is wrong
         return True
     return suffix not in (".csv", ".txt")
+
+
+def _can_be_pixels(array: Array, latent_dim: int) -> bool:
+    """Whether an array of a picture's size is no latents; draws from N(0, 1) are not all in [0, 1]."""
+    if array.shape[1] != latent_dim or array.dtype == np.uint8:
+        return True
+    return bool(((array >= 0) & (array <= 1)).all())
