@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 from vae_gen.paths import traversal
@@ -58,6 +60,38 @@ def test_sheets_of_any_image_size_stay_handy(
     images = np.random.default_rng(0).integers(0, 256, (30, *shape), np.uint8)
     draw_reconstructions(vae, images, CPU, tmp_path / "reconstructions.png")
     assert max(size_of(tmp_path / "reconstructions.png")) <= 1600
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "validation")], ids=len)
+@pytest.mark.parametrize("with_prior", [False, True])
+def test_the_legend_of_the_losses_covers_nothing(
+    splits: tuple[str, ...], with_prior: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [
+        {"step": step, "split": split, "total": -700.0, "reconstruction": -760.0, "kl": 60.0}
+        for step in range(50, 401, 50)
+        for split in splits
+    ]
+    if with_prior:
+        records += [{"step": step, "split": "prior", "nll": 20.0, "discriminator": 1.3} for step in range(450, 801, 50)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    drawn: list[Figure] = []
+    monkeypatch.setattr(report, "_save_figure", lambda figure, path: drawn.append(figure))
+    report._draw_loss_curve(tmp_path, 400)
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    losses, *others = figure.axes
+    assert len(others) == 2 * with_prior
+    legend = losses.get_legend()
+    assert legend is not None
+    place = legend.get_window_extent()
+    assert len(legend.get_texts()) == 3 * len(splits)
+    words = [*losses.get_xticklabels(), losses.xaxis.label]
+    for other in [*(axes.get_window_extent() for axes in figure.axes), *(word.get_window_extent() for word in words)]:
+        assert not place.overlaps(other)
+    assert place.x0 >= 0
+    assert place.y0 >= 0
+    assert place.x1 <= figure.bbox.x1
 
 
 def test_traversals_show_each_latent_of_the_largest_kl_first(tmp_path: Path) -> None:

@@ -121,7 +121,10 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
         low = min(0, *terms)  # a density, unlike a sum of squares, can exceed 1
         axes.set_ylim(1.05 * low, max(terms) - 0.05 * low if low else 2 * evaluated[0]["total"])
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper right")
+    # Below the axes: within them there is no place that no curve ever crosses.
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize="small", columnspacing=1, frameon=False
+    )
     _save_figure(figure, run / "loss-curve.png")
 
 
