@@ -1,4 +1,4 @@
-"""Variants of the default model and of small networks: half the size, bytes, a fixed batch, integers."""
+"""Variants of the default model and of small networks: half the size, bytes, a fixed batch."""
 
 from __future__ import annotations
 
@@ -28,20 +28,15 @@ from vae_gen_export.simplify import simplify
 from vae_gen_export.sources.bundle import open_source
 from vae_gen_export.sources.own_module import open_module
 from vae_gen_export.sources.training_run import open_run
-from vae_gen_export.variants import Variant, conversions, int8
+from vae_gen_export.variants import Variant, conversions
 
 from tests.export.test_own_module import HERE
 from tests.export.test_own_module import Z as SMALL_Z
 from tests.export.test_publish import run  # noqa: F401
+from tests.export.variants_of_mnist import Z, decoder_size, pixels  # noqa: F401
 from tests.train.conftest import small_data  # noqa: F401
 
-Z = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
 IMAGES = np.random.default_rng(0).random((20, 1, 28, 28)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def pixels() -> np.ndarray:
-    return vae_gen.load("mnist").decode(Z)
 
 
 def exported(out: Path, *options: str) -> vae_gen.Model:
@@ -53,11 +48,7 @@ def operations(folder: Path) -> list[str]:
     return [node.op_type for node in onnx.load(folder / "decoder.onnx").graph.node]
 
 
-def decoder_size(folder: Path) -> int:
-    return (folder / "decoder.onnx").stat().st_size
-
-
-def test_fp16_is_half_the_file_and_float32_outside(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_fp16_is_half_the_file_and_float32_outside(tmp_path: Path, pixels: np.ndarray) -> None:  # noqa: F811
     model = exported(tmp_path / "half", "--precision", "fp16")
     for name in ("encoder.onnx", "decoder.onnx"):
         ours, theirs = tmp_path / "half" / name, shipped()["mnist"] / name
@@ -92,7 +83,7 @@ def test_a_variant_carries_what_its_source_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--batch", "1"], ["--batch", "7"]])
-def test_uint8_is_the_very_rounding_of_the_package(options: list[str], tmp_path: Path, pixels: np.ndarray) -> None:
+def test_uint8_is_the_very_rounding_of_the_package(options: list[str], tmp_path: Path, pixels: np.ndarray) -> None:  # noqa: F811
     model = exported(tmp_path / "bytes", "--uint8", *options)
     assert (model.description.layout, model.description.value_range) == ("NHWC", (0, 255))
     # A graph of another batch may sum in another order; what it makes before it rounds is then the reference.
@@ -167,7 +158,7 @@ def test_uint8_behind_a_layer_that_clips_nothing() -> None:
     np.testing.assert_array_equal(found, np.floor(exact * 255 + 0.5).transpose(0, 2, 3, 1))
 
 
-def test_a_fixed_batch_is_in_both_graphs_and_in_their_shapes(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_a_fixed_batch_is_in_both_graphs_and_in_their_shapes(tmp_path: Path, pixels: np.ndarray) -> None:  # noqa: F811
     model = exported(tmp_path / "four", "--batch", "4")
     for name in ("encoder.onnx", "decoder.onnx"):
         graph = onnx.load(tmp_path / "four" / name).graph
@@ -199,48 +190,6 @@ def test_a_training_run_has_variants_too(run: Path, tmp_path: Path) -> None:  # 
     assert manifest.export["variant"] == {"uint8": True, "batch": 2}
     assert manifest.export["parity_with_pytorch_float64"]["image"] <= 0.0020  # half of 1 / 255, in two digits
     assert "made_from" not in manifest.export
-
-
-def test_int8_that_is_not_faster_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", "mnist", "--quantize", "int8", "--out", str(tmp_path / "int8")]) == 1
-    said = capsys.readouterr().err
-    assert "is not faster in int8 on this machine, so nothing was written. int8: " in said
-    assert " images/s, one at a time; float32: " in said
-    assert " images/s, 128 at a time. One image alone: " in said
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_int8_that_is_faster_makes_each_image_by_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pixels: np.ndarray
-) -> None:
-    rates = iter([[10.0, 15.625], [500.0, 4000.0]])  # calls a second: for 128 images, and for one
-    monkeypatch.setattr(int8, "_rates", lambda *calls: [call() for call in calls] and next(rates))
-    out = tmp_path / "int8"
-    assert main(["export", "mnist", "--quantize", "int8", "--out", str(out)]) == 0
-    text = (
-        "int8: 2,000 images/s, one at a time; float32: 1,280 images/s, 128 at a time. "
-        "One image alone: 0.250 ms and 2.000 ms"
-    )
-    assert text in capsys.readouterr().err
-    model = vae_gen.load(out)
-    assert model.manifest is not None
-    assert model.manifest.export["speed"]["text"] == text
-    assert model.rows_per_run == model.description.rows_per_run == 1
-    assert decoder_size(out) < 0.3 * decoder_size(shipped()["mnist"])
-    together, alone = model.decode(Z[:9]), [model.decode(Z[i : i + 1])[0] for i in range(9)]
-    np.testing.assert_array_equal(together, np.stack(alone))
-    assert 1e-4 < np.abs(together - pixels[:9]).mean() < 0.03
-    session = onnxruntime.InferenceSession(out / "decoder.onnx")
-    assert "one row at a time" in session.get_modelmeta().description
-    assert not np.array_equal(session.run(None, {"z": Z[:9]})[0], together)  # which is why
-
-
-def test_int8_is_refused_at_the_same_speed() -> None:
-    path = shipped()["mnist"] / "decoder.onnx"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8, "_rates", lambda *calls: [1.0, 1.0])
-        with pytest.raises(BundleError, match=r"int8: 128 images/s, one at a time; float32: 128 images/s, 128 at"):
-            int8.compare(path, path)
 
 
 @pytest.mark.parametrize(
