@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_gen.bundles import find
+from vae_gen.decoder import files_of
 from vae_gen.defaults import INDEX_DIGITS
 from vae_gen.errors import BundleError, OutputError
 from vae_gen.images import ByteImages, ImageShape
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from vae_gen.containers import Container
+
+State = tuple[int, ...]  # of a file
 
 MAX_BATCH = 1024  # images
 BATCH_BYTES = 2**20
@@ -83,19 +86,32 @@ def _listed(versions: Mapping[str, str]) -> str:
 def open_model(model: str, reading: Reading = AS_STATED) -> Model:
     """The model with a decoder that runs on one thread: several batches at a time make use of the others.
 
-    It is kept until another is asked for, or its decoder's file is replaced: whoever makes parts may outlive it.
+    It is kept until another is asked for, or its decoder's file, or one of the weights beside that, is replaced:
+    whoever makes parts may outlive it.
     """
     path = find(model)
-    try:
-        status = (path / DECODER if path.is_dir() else path).stat()
-    except OSError:  # load says what is missing
-        return load(path, 1, **vars(reading))
-    return _opened(path, reading, (status.st_ino, status.st_size, status.st_mtime_ns))
+    decoder = path / DECODER if path.is_dir() else path
+    network, weights = _opened(path, decoder, reading, _state(decoder))
+    if any(_state(file) != state for file, state in weights.items()):
+        _opened.cache_clear()
+        network, _ = _opened(path, decoder, reading, _state(decoder))
+    return network
 
 
 @lru_cache(maxsize=1)
-def _opened(path: Path, reading: Reading, _state: tuple[int, ...]) -> Model:
-    return load(path, 1, **vars(reading))
+def _opened(path: Path, decoder: Path, reading: Reading, _decoder_state: State) -> tuple[Model, dict[Path, State]]:
+    """The model, and the files beside its decoder that were read too, as they were."""
+    network = load(path, 1, **vars(reading))
+    return network, {file: _state(file) for file in files_of(decoder)[1:]}
+
+
+def _state(file: Path) -> State:
+    """What changes when a file is replaced; of one that is not there, nothing."""
+    try:
+        status = file.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def plan(model: str, seed: int | None, indices: Indices, *, reading: Reading = AS_STATED, **options: Any) -> Run:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from vae_gen.errors import BundleError, UsageError
+from vae_gen.files import as_text
 
 # Rows in one run: more cost memory and the work of padding, fewer cost speed. Of the sizes tried with the shipped
 # models, 128 images of 28x28 is the smallest that runs at full speed.
@@ -57,6 +58,11 @@ class Graph:
         options.log_severity_level = SILENT
         # Threads that spin while they wait take the processors from whoever writes the pictures.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if as_text(path) != str(path):
+            raise BundleError(
+                f"{as_text(path)} has bytes in its name, or in a folder's, that are no text in UTF-8, and onnxruntime "
+                "cannot open such files; rename what has them, or copy the model elsewhere"
+            )
         try:
             path.open("rb").close()
             # By its name: weights may lie in files beside it.

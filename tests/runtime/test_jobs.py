@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 from vae_gen import jobs
 from vae_gen.cli import main
-from vae_gen.errors import DataError, MissingExtraError, OutputError, StoppedError, UsageError, VaeGenError
-from vae_gen.generate import plan
+from vae_gen.errors import BundleError, DataError, MissingExtraError, OutputError, StoppedError, UsageError, VaeGenError
+from vae_gen.generate import open_model, plan
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
+from vae_gen.latents import draw
 from vae_gen.model import load
 from vae_gen.parts import Part
 from vae_gen.runs import Given, Record, Run
@@ -128,6 +129,25 @@ def test_a_model_that_was_replaced_is_opened_anew() -> None:
         shutil.copy(model, "decoder.onnx")
         found.append(plan("decoder.onnx", 0, Indices.of(0, 10)).decoder_sha256)
     assert found == [load(path, 1).decoder_sha256 for path in models]
+
+
+def test_weights_that_were_replaced_are_read_anew() -> None:
+    for name in ("weights-beside.onnx", "weights-beside.onnx.data"):
+        shutil.copy(FOREIGN / name, name)
+    before = open_model("weights-beside.onnx")
+    old = before.decoder_sha256
+    assert open_model("weights-beside.onnx") is before
+    np.fromfile("weights-beside.onnx.data", np.float32)[::-1].tofile("other")
+    Path("other").replace("weights-beside.onnx.data")
+    after = open_model("weights-beside.onnx")
+    z = draw(0, 0, 5, 3)
+    expected = load("weights-beside.onnx", 1)
+    assert after.decoder_sha256 == expected.decoder_sha256 != old
+    np.testing.assert_array_equal(after.decode(z), expected.decode(z))
+    assert open_model("weights-beside.onnx") is after
+    Path("weights-beside.onnx.data").unlink()
+    with pytest.raises(BundleError, match=r"beside\.onnx is not an ONNX graph that can be run: .*\.onnx\.data"):
+        open_model("weights-beside.onnx")
 
 
 def test_a_worker_with_other_versions_is_refused() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,31 @@ def test_a_path_is_a_path_however_a_shipped_model_is_called() -> None:
     shutil.rmtree("mnist")
     with pytest.raises(vae_gen.VaeGenError, match=r"there is no model \w+Path\('mnist'\): it .*; did you mean mnist\?"):
         vae_gen.load(Path("mnist"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+@pytest.mark.parametrize(
+    ("command", "model"),
+    [
+        ("sample --n 1 --model", "plain.onnx"),
+        ("info", "plain.onnx"),
+        ("info", "tiny"),
+        ("encode a.npy --model", "tiny"),
+    ],
+)
+def test_a_model_below_a_name_that_is_no_text_says_that_it_must_move(
+    command: str, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(os.fsdecode(b"caf\xe9"))
+    shutil.copytree(MODELS / "tiny", folder / "tiny")
+    shutil.copy(MODELS / "foreign" / "plain.onnx", folder)
+    np.save("a.npy", np.zeros((1, 3, 5, 4), np.uint8))
+    assert main([*command.split(), str(folder / model)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"Error: caf\ufffd/{model}")
+    assert "has bytes in its name, or in a folder's, that are no text in UTF-8" in said
+    assert said.endswith("rename what has them, or copy the model elsewhere\n")
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("line", ["sample --model", "info", "bench", "evaluate", "export", "reconstruct x --model"])
