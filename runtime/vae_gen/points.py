@@ -23,6 +23,8 @@ from vae_gen.pictures import load_pictures
 if TYPE_CHECKING:
     from vae_gen.model import Model
 
+LONGEST_NAME = 16  # characters, in a caption
+CUT = "\u2026"
 SEED = re.compile(r"([0-9]{1,99})(?::([0-9]{1,99}))?")
 
 
@@ -60,7 +62,7 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
             latents.append(draw(int(match[1]), int(match[2] or 0), 1, model.latent_dim))
         elif _holds_pictures(source, model):
             loaded = load_pictures([Path(source)], model.image_shape, invert)
-            found = loaded.names
+            found = [f"./{name}" if is_seed(name) else name for name in loaded.names]
             pictures.append(loaded.images)
             files += loaded.files
             latents.append(model.encode(loaded.images)[0])
@@ -77,6 +79,32 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
             latents.append(points)
         names += found
     return Points(names, np.concatenate(latents), np.concatenate(pictures), files)
+
+
+def short_name(name: str) -> str:
+    """What a caption calls a point of that name: a long file name by its end, many latents by the first.
+
+    It reads as a seed where one is meant alone: ./7 stays as it is, and a/7 becomes \u2026/7.
+    """
+    if len(name) > LONGEST_NAME and (numbers := _numbers_in(name)):
+        shown = f"{numbers[0]:g},"
+        for number in numbers[1:]:
+            if len(shown + f"{number:g},{CUT}") > LONGEST_NAME:
+                break
+            shown += f"{number:g},"
+        return shown + CUT
+    own = Path(name).name
+    if is_seed(own) and own != name:
+        own = name if name == f"./{own}" else f"{CUT}/{own}"
+    return own if len(own) <= LONGEST_NAME else CUT + own[1 - LONGEST_NAME :]
+
+
+def _numbers_in(name: str) -> list[float]:
+    """Latents that were typed; none if it is something else."""
+    try:
+        return [float(number) for number in name.split(",")] if "," in name else []
+    except ValueError:
+        return []
 
 
 def _holds_pictures(source: str, model: Model) -> bool:

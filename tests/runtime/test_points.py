@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from vae_gen.errors import DataError
 from vae_gen.latents import draw
 from vae_gen.model import Model
-from vae_gen.points import Points, read_points
+from vae_gen.points import Points, read_points, short_name
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -72,3 +74,36 @@ def test_what_can_be_no_picture_is_told_what_latents_are(array: np.ndarray, imag
     shape = ", ".join(map(str, np.shape(array)))
     with pytest.raises(DataError, match=rf"points.npy holds .* of shape \[{shape}\]; latents of this model are .* 3\]"):
         read(array, 3, image_shape)
+
+
+def test_a_picture_with_the_name_of_a_seed_is_called_as_it_is_typed() -> None:
+    Path("8").mkdir()
+    for name in ("7", "7:41", "8/3", "7.png"):
+        Image.new("L", (4, 5)).save(name, "png")
+    sources = ["./7", "7", "./7:41", "8/3", "./8/3", "7.png", "7:41", "1,2,3"]
+    found = read_points(sources, StandIn(3, GREY), io.StringIO())  # type: ignore[arg-type]
+    assert found.names == ["./7", "7", "./7:41", "8/3", "8/3", "7.png", "7:41", "1,2,3"]
+    assert len(found.pictures) == 5
+    shown = ["./7", "7", "./7:41", "\u2026/3", "\u2026/3", "7.png", "7:41", "1,2,3"]
+    assert [short_name(name) for name in found.names] == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("4294967295:99999", "4294967295:99999"),
+        ("0.5,-1,2", "0.5,-1,2"),
+        ("-1.0,1.0,0.1,0.3", "-1.0,1.0,0.1,0.3"),
+        ("-1.0,1.0,0.1,0.3,-0.2,0.7,-0.5,-2.5", "-1,1,0.1,0.3,\u2026"),
+        ("0.12345678901234,-0.000012345678901", "0.123457,\u2026"),
+        ("-0.000012345678901,3,4", "-1.23457e-05,3,\u2026"),
+        ("-0.000012345678901,-3,4", "-1.23457e-05,\u2026"),
+        ("1, 2, 3, 4, 5, 6, 7, 8, 9", "1,2,3,4,5,6,7,\u2026"),
+        ("folder/picture.png", "picture.png"),
+        ("a/long-name-of-one-picture.png", "\u2026one-picture.png"),
+        ("means.npy[41]", "means.npy[41]"),
+    ],
+)
+def test_captions_cut_no_number_in_two(name: str, short: str) -> None:
+    assert short_name(name) == short
+    assert len(short) <= 16

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 NEGATIVE = re.compile(r" ?(-[0-9.][-+0-9.,:eE ]*)")
 MAX_IMAGES = 10_000
-LONGEST_NAME = 16  # characters, in a caption
 
 
 class PointType(options.PathType):
@@ -88,7 +87,7 @@ def interpolate(
     from vae_gen.errors import UsageError
     from vae_gen.model import load
     from vae_gen.paths import linear, spherical
-    from vae_gen.points import is_seed, read_points
+    from vae_gen.points import is_seed, read_points, short_name
 
     network = load(model, threads, **vars(reading))
     for point in points:
@@ -116,7 +115,7 @@ def interpolate(
         except UsageError as error:
             raise UsageError(f"{found.names[start]} and {found.names[end]}: {error}") from error
     images = np.stack([network.decode_bytes(leg) for leg in legs])
-    names = [_short(name) for name in found.names]
+    names = [short_name(name) for name in found.names]
     rows = [f"{names[start]} to {names[end]}" for start, end in pairwise(stops)]
     places = [f"{place:.2f}" for place in np.linspace(0, 1, figure.frames)]
     if figure.sheet:
@@ -131,9 +130,3 @@ def interpolate(
             frames = np.concatenate([frames, images[-1, -1:]])
         figure.save_animation(frames[:, None], captions)
         options.say(f"{len(frames)} frames in {figure.out}", quiet)
-
-
-def _short(name: str) -> str:
-    """A file's own name, and of a long one the end."""
-    name = Path(name).name
-    return name if len(name) <= LONGEST_NAME else "\u2026" + name[1 - LONGEST_NAME :]
