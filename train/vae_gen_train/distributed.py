@@ -7,17 +7,22 @@ them by torch.distributed: with gloo on CPUs, with NCCL between GPUs. Process 0 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from vae_gen.cpus import usable_cpus
 from vae_gen.errors import StoppedError, UsageError, VaeGenError
+
+Rows = TypeVar("Rows", Tensor, npt.NDArray[np.int64])
 
 TIMEOUT = timedelta(minutes=30)  # the others wait while process 0 evaluates and draws
 READING_TIMEOUT = timedelta(days=1)  # ... and while it decodes pictures or downloads them
@@ -81,7 +86,7 @@ class World:
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Within it, and until they part, the processes can talk to each other."""
+        """Within it the processes can talk to each other; none leaves it before the others have come to its end."""
         if self.size == 1:
             yield
             return
@@ -91,17 +96,19 @@ class World:
             dist.init_process_group(backend, timeout=TIMEOUT)
         try:
             yield
-        except (
-            StoppedError
-        ):  # all stop after the same step; after an error, NCCL would wait for processes that are gone
-            self.part()
+        except StoppedError:
+            self._part()
             raise
-        self.part()
+        self._part()
 
-    def part(self) -> None:
-        """End the talk, before one process goes on alone: NCCL wants all processes to end it at about the same time."""
-        if self.size > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+    def _part(self) -> None:
+        """End the talk, once all are here: after the same step, or when the first one has drawn the report.
+
+        After an error nobody waits: NCCL would wait for processes that are gone.
+        """
+        with self.explained("at the end"):
+            self.largest(0)
+        dist.destroy_process_group()
 
     @contextmanager
     def explained(self, moment: str) -> Iterator[None]:
@@ -151,6 +158,30 @@ class World:
         mean = value.detach().clone()
         dist.all_reduce(mean)
         return value + (mean / self.size - value.detach())
+
+    def share(self, rows: Rows) -> Rows:
+        """This process's part of a tensor or an array whose rows are divided evenly, in the processes' order."""
+        start, stop = (len(rows) * edge // self.size for edge in (self.rank, self.rank + 1))
+        return rows[start:stop]
+
+    def gathered(self, share: Tensor) -> Tensor:
+        """The parts of all processes, which are of one shape, in the processes' order."""
+        if self.size == 1:
+            return share
+        found = [torch.empty_like(share) for _ in range(self.size)]
+        dist.all_gather(found, share)
+        return torch.cat(found)
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace the gradients of these by their means over all processes, where no wrapped network does it."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.size == 1 or not gradients:
+            return
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(together)
+        parts = torch.split(together / self.size, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def largest(self, number: int) -> int:
         """The largest of the numbers that the processes give, so that they decide alike."""

@@ -19,9 +19,8 @@ it compares decoded noise with decoded draws from the posteriors, and the flow l
 from __future__ import annotations
 
 import copy
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +32,7 @@ from vae_gen.images import ByteImages
 from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.discriminator import Discriminator
+from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.evaluation import evaluating, in_batches, seed_torch, to_float
 from vae_gen_train.flow import Flow
 from vae_gen_train.nets import VAE, Encoder
@@ -40,7 +40,7 @@ from vae_gen_train.objective import OBJECTIVES, VARIANCE_FLOOR, sum_of_squared_e
 from vae_gen_train.posterior_variances import estimated_slopes, fit_log_variances
 
 STREAM = 2  # which of a seed's random streams the prior draws from; training has 0, evaluations have 1
-BATCH = 512  # latents a step of maximum likelihood
+BATCH = 512  # latents a step of maximum likelihood, of all processes together
 LIKELIHOOD_LR, ADVERSARIAL_LR, DISCRIMINATOR_LR = 2e-3, 4e-4, 8e-4
 WARMUP = 100
 ADVERSARIAL_WEIGHT = 0.5  # beside the reconstruction's nats per value of an image
@@ -110,12 +110,17 @@ class Reading:
 
 
 class PriorFit(nn.Module):
-    """The state of the second stage, and its steps: each is a function of the state and of (seed, step)."""
+    """The state of the second stage, and its steps: each is a function of the state and of (seed, step).
 
-    def __init__(self, vae: VAE, images: ByteImages, config: TrainConfig, device: torch.device) -> None:
+    Of several processes each takes its share of every step, and all have the same state.
+    """
+
+    def __init__(
+        self, vae: VAE, images: ByteImages, config: TrainConfig, device: torch.device, world: World = ALONE
+    ) -> None:
         """Begin from the trained `vae`, which stays as it is, and all training images uint8 [n, C, H, W]."""
         super().__init__()
-        self.config, self.device = config, device
+        self.config, self.device, self.world = config, device, world
         self._vae, self._images = [vae], images  # in a list: its weights are no part of this state
         mean, log_var = _posteriors(vae, images, device)
         self._mean, self._deviation = mean, torch.exp(0.5 * log_var)
@@ -130,8 +135,9 @@ class PriorFit(nn.Module):
         self.prior.flow.scale.copy_(variance.sqrt())
         self.averaged = averaged_copy(self.prior)
         self.discriminator = Discriminator(images.shape[1:]).to(device)
-        # Images a step against the discriminator. As many are generated: together what the VAE's steps had in memory.
-        self._count = max(1, config.batch_size // (2 * config.accumulate * config.processes))
+        # Images that a process has in a step against the discriminator. As many are generated: together what the VAE's
+        # steps had in memory.
+        self._images_a_step = max(1, config.batch_size // (2 * config.accumulate * world.size))
         self.likelihood_steps = math.ceil((1 - config.adversarial_share) * config.prior_steps)
         flow, decoder = self.prior.flow.parameters(), self.prior.decoder.parameters()
         self.optimisers = {
@@ -159,73 +165,104 @@ class PriorFit(nn.Module):
 
     def _likelihood_step(self, step: int) -> Reading:
         self._rates(step, self.likelihood_steps, likelihood=LIKELIHOOD_LR)
-        rows = torch.randint(len(self._mean), (BATCH,), device=self.device)
-        nll = -self.prior.flow.log_prob(self._latents(rows)).mean()
+        _, z = self._latents(math.ceil(BATCH / self.world.size))
+        nll = self._nll(z)
         self._descend("likelihood", nll)
         return Reading(nll.item(), None)
 
     def _adversarial_step(self, step: int) -> Reading:
         rates = {"adversarial": ADVERSARIAL_LR, "discriminator": DISCRIMINATOR_LR}
         self._rates(step - self.likelihood_steps, self.config.prior_steps - self.likelihood_steps, **rates)
-        rows = torch.randint(len(self._mean), (self._count,), device=self.device)
-        image, z = to_float(self._images[rows.cpu().numpy()], self.device), self._latents(rows)
-        flow, decoder = self.prior.flow, self.prior.decoder
-        noise = flow(torch.randn_like(z))[0]
+        rows, z = self._latents(self._images_a_step)
+        image = to_float(self._images[rows.cpu().numpy()], self.device)
+        decoder = self.prior.decoder
+        noise = self.prior.flow(self._noise(self._images_a_step))[0]
         generated, reconstructed = decoder(noise), decoder(z)
 
         real = {"images": image, "reconstructions": reconstructed}[self.config.adversarial_target]
         loss, told = self.discriminator.requires_grad_(True).loss(real, generated, step)
         self._descend("discriminator", loss)
 
-        nll = -flow.log_prob(z).mean()
+        nll = self._nll(z)
         objective = OBJECTIVES[self.config.objective]
-        reconstruction = objective.nats(objective.error(reconstructed, image).mean(), image[0].numel())
+        error = self.world.average(objective.error(reconstructed, image).mean())
+        reconstruction = objective.nats(error, image[0].numel())
         fooled = self.discriminator.requires_grad_(False).fooled(generated)
         lost = beyond(noise, self._lowest, self._highest).mean()
         of_noise = ADVERSARIAL_WEIGHT * (fooled + nll / z.shape[1] + BEYOND_WEIGHT * lost)
         self._descend("adversarial", reconstruction / image[0].numel() + of_noise)
-        return Reading(nll.item(), told.item())
+        return Reading(nll.item(), self.world.average(told.detach()).item())
 
     def fit_head(self, validation: ByteImages, stopping: Callable[[], int]) -> None:
         """Give the averaged prior the variances of its posteriors, as posterior_variances.py finds them.
 
         The decoder's variance is that of its errors on the `validation` images; on those that it was trained on they
-        are smaller. Ends soon, without a head, if `stopping()` is not 0.
+        are smaller. Ends soon, without a head, if `stopping()` is not 0 in one of the processes.
         """
         network, images = self.network, self._images
         count = max(HEAD_FEWEST, min(len(images), HEAD_VALUES // images[0].size))
-        seed_torch(self.config.seed, STREAM, self.config.prior_steps + 1)
-        errors, features, slopes = [], [], []
-        with evaluating(network):
-            for part in _spread(validation, min(count, len(validation))):
-                if stopping():
-                    return
-                image = to_float(part, self.device)
-                mean, _ = network.encoder(image)
-                errors.append(sum_of_squared_errors(network.decoder(mean), image).cpu().double())
-            for part in _spread(images, count):
-                if stopping():
-                    return
-                image = to_float(part, self.device)
-                mean, _ = network.encoder(image)
-                features.append(network.encoder.features(image).cpu().double())
-                slopes.append(estimated_slopes(network.decoder, mean).cpu().double())
-        variance = (torch.cat(errors).mean() / images[0].size).clamp(min=VARIANCE_FLOOR)
-        precisions = 1 + torch.cat(slopes) / variance
-        weight, bias = fit_log_variances(torch.cat(features), precisions, min(count, len(images)))
+        seed_torch(self.config.seed, STREAM, self.config.prior_steps + 1, self.world.rank)
+
+        def errors(image: Tensor) -> Tensor:
+            mean, _ = network.encoder(image)
+            return sum_of_squared_errors(network.decoder(mean), image)
+
+        def features_and_slopes(image: Tensor) -> Tensor:
+            mean, _ = network.encoder(image)
+            return torch.cat([network.encoder.features(image), estimated_slopes(network.decoder, mean)], 1)
+
+        squared_errors = self._measured(errors, validation, min(count, len(validation)), stopping)
+        found = self._measured(features_and_slopes, images, count, stopping)
+        if squared_errors is None or found is None:
+            return
+        features, slopes = found[:, : -self.config.latent_dim], found[:, -self.config.latent_dim :]
+        variance = (squared_errors.mean() / images[0].size).clamp(min=VARIANCE_FLOOR)
+        precisions = 1 + slopes / variance
+        weight, bias = fit_log_variances(features, precisions, min(count, len(images)))
         with torch.no_grad():
             self.averaged.log_var.weight.copy_(weight)
             self.averaged.log_var.bias.copy_(bias)
 
-    def _latents(self, rows: Tensor) -> Tensor:
-        """Of these images, each a draw from its posterior: [rows, latent_dim]."""
-        return self._mean[rows] + self._deviation[rows] * torch.randn_like(self._mean[rows])
+    def _latents(self, count: int) -> tuple[Tensor, Tensor]:
+        """`count` random images for each process: rows of this one's, [count], and draws from their posteriors."""
+        rows = self.world.share(torch.randint(len(self._mean), (count * self.world.size,), device=self.device))
+        return rows, self._mean[rows] + self._deviation[rows] * self._noise(count)
+
+    def _noise(self, count: int) -> Tensor:
+        """Standard normal [count, latent_dim] for each process: this one's share of what one alone would draw."""
+        whole = torch.randn(count * self.world.size, self._mean.shape[1], device=self.device)
+        return self.world.share(whole)
+
+    def _nll(self, z: Tensor) -> Tensor:
+        """Minus the mean log p(z) of all processes' latents, in nats."""
+        return self.world.average(-self.prior.flow.log_prob(z).mean())
+
+    def _measured(
+        self, measure: Callable[[Tensor], Tensor], images: ByteImages, count: int, stopping: Callable[[], int]
+    ) -> Tensor | None:
+        """What `measure` says of `count` of `images`, in float64 on the CPU; None if the run is to stop.
+
+        They are evenly spread, some or all taken several times if there are fewer. Every process measures as many.
+        """
+        count += -count % self.world.size
+        rows = self.world.share(np.arange(count) * len(images) // count)
+        size = max(1, HEAD_BATCH_VALUES // images[0].size)
+        found = []
+        with evaluating(self.network):
+            for start in range(0, len(rows), size):
+                if stopping():
+                    break
+                image = to_float(images[rows[start : start + size]], self.device)
+                found.append(measure(image).cpu().double())
+        return None if self.world.largest(stopping()) else self.world.gathered(torch.cat(found))
 
     def _descend(self, name: str, loss: Tensor) -> None:
         optimiser = self.optimisers[name]
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(itertools.chain(*(group["params"] for group in optimiser.param_groups)), CLIP_NORM)
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        self.world.average_gradients(parameters)
+        nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
         optimiser.step()
 
     def _rates(self, step: int, steps: int, **highest: float) -> None:
@@ -244,13 +281,6 @@ def beyond(z: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
     """
     distance = (z - highest).relu() + (lowest - z).relu()
     return (distance / (highest - lowest)).log1p().sum(1)
-
-
-def _spread(images: ByteImages, count: int) -> Iterator[ByteImages]:
-    """`count` of `images`, evenly spread, in small parts; some or all several times if there are fewer."""
-    rows = np.arange(count) * len(images) // count
-    size = max(1, HEAD_BATCH_VALUES // images[0].size)
-    return (images[rows[start : start + size]] for start in range(0, count, size))
 
 
 def _posteriors(vae: VAE, images: ByteImages, device: torch.device) -> tuple[Tensor, Tensor]:

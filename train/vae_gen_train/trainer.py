@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
@@ -152,46 +152,47 @@ class _Run:
         self.vae.train()
         if self.world.writes:
             self._begin(first_step)
-            with MetricsLog(self.run, first_step, self.progress.record) as log:
-                self._take_steps(first_step, log)
-                self.world.part()
-                if self.config.prior_steps:
-                    self._fit_prior(saved if saved is not None and saved.has_prior else None, log)
+        signals = stop_signals(self.progress.stopping, insist=self.world.size == 1)
+        with self._log(first_step) as log, signals as stop_requested:
+            self._take_steps(first_step, log, stop_requested)
+            if self.config.prior_steps:
+                self._fit_prior(saved if saved is not None and saved.has_prior else None, log, stop_requested)
+        if self.world.writes:
             draw_report(self.run, self.network, self.config, self._latents()["kl"], self.device)
-        else:
-            self._take_steps(first_step, None)
-            self.world.part()
 
-    def _take_steps(self, first_step: int, log: MetricsLog | None) -> None:
-        """All steps after `first_step`; `log` is the first process's, which alone evaluates, draws and saves."""
+    def _log(self, first_step: int) -> AbstractContextManager[MetricsLog | None]:
+        """The first process's log; it alone evaluates, draws and saves."""
+        return MetricsLog(self.run, first_step, self.progress.record) if self.world.writes else nullcontext()
+
+    def _take_steps(self, first_step: int, log: MetricsLog | None, stop_requested: Callable[[], int]) -> None:
+        """All of the VAE's steps after `first_step`."""
         config, world = self.config, self.world
         order = batches(config.seed, len(self.data.train), config.batch_size, first_step)
         watch = Watch(self.run, self.vae.parameters(), config, world.writes)
         started = time.monotonic()
-        with stop_signals(self.progress.stopping, insist=world.size == 1) as stop_requested:
-            for step in range(first_step + 1, config.steps + 1):
-                with world.explained(f"at step {step}"):
-                    reading = self.stepper.gradients(step, next(order))
-                    watch.look(reading)
-                    self.stepper.apply(step)
-                    if config.ema:
-                        update_average(self.averaged, self.vae, step, config.ema)
-                    if step == config.steps or step % config.log_every == 0:
-                        watch.settle()
-                    if log:
-                        self._look_at(step, reading, log, started)
-                    # After the evaluation, so that a signal that came during it counts.
-                    stopping = world.largest(stop_requested())
-                last = step == config.steps
-                if last or stopping or step % config.checkpoint_every == 0:
+        for step in range(first_step + 1, config.steps + 1):
+            with world.explained(f"at step {step}"):
+                reading = self.stepper.gradients(step, next(order))
+                watch.look(reading)
+                self.stepper.apply(step)
+                if config.ema:
+                    update_average(self.averaged, self.vae, step, config.ema)
+                if step == config.steps or step % config.log_every == 0:
                     watch.settle()
-                    watch.check_weights()
-                    if log:
-                        log.flush()
-                        self._save(step)
-                self.progress.step(step)
-                if stopping:
-                    raise StoppedError(self._how_to_go_on(step), stopping)
+                if log:
+                    self._look_at(step, reading, log, started)
+                # After the evaluation, so that a signal that came during it counts.
+                stopping = world.largest(stop_requested())
+            last = step == config.steps
+            if last or stopping or step % config.checkpoint_every == 0:
+                watch.settle()
+                watch.check_weights()
+                if log:
+                    log.flush()
+                    self._save(step)
+            self.progress.step(step)
+            if stopping:
+                raise StoppedError(self._how_to_go_on(step), stopping)
 
     def _look_at(self, step: int, reading: Reading, log: MetricsLog, started: float) -> None:
         """Log, evaluate and draw what is due after `step`; everything is after the last one."""
@@ -211,39 +212,42 @@ class _Run:
         for split, losses in evaluate_splits(self.network, self.data, self.config, self.device).items():
             log.add(step, split, losses)
 
-    def _fit_prior(self, saved: Checkpoint | None, log: MetricsLog) -> None:
-        """The steps after the VAE's, which the first process takes alone.
+    def _fit_prior(self, saved: Checkpoint | None, log: MetricsLog | None, stop_requested: Callable[[], int]) -> None:
+        """The steps after the VAE's.
 
         A run that is stopped has saved them, and is finished when the posteriors' variances are found, after the last.
         """
-        config = self.config
-        self.fit = fit = PriorFit(self.averaged, self.data.train, config, self.device)
+        config, world = self.config, self.world
+        self.fit = fit = PriorFit(self.averaged, self.data.train, config, self.device, world)
         if saved is not None:
             saved.restore_prior(fit)
         started = time.monotonic()
-        with stop_signals(self.progress.stopping, insist=True) as stop_requested:
-            for step in range(saved.step + 1 if saved else config.steps + 1, config.total_steps + 1):
+        for step in range(saved.step + 1 if saved else config.steps + 1, config.total_steps + 1):
+            with world.explained(f"at step {step}"):
                 reading = fit.take_step(step - config.steps)
-                last, stopping = step == config.total_steps, stop_requested()
-                if last or step % config.log_every == 0:
-                    seconds = round(time.monotonic() - started, 3)
-                    log.add_record({"step": step, "split": "prior", **dataclasses.asdict(reading), "seconds": seconds})
-                if last or stopping or step % config.checkpoint_every == 0:
-                    log.flush()
-                    self._save(step)
-                self.progress.step(step)
-                if stopping:
-                    raise StoppedError(self._how_to_go_on(step), stopping)
+                stopping = world.largest(stop_requested())
+            last = step == config.total_steps
+            if log and (last or step % config.log_every == 0):
+                seconds = round(time.monotonic() - started, 3)
+                log.add_record({"step": step, "split": "prior", **dataclasses.asdict(reading), "seconds": seconds})
+            if log and (last or stopping or step % config.checkpoint_every == 0):
+                log.flush()
+                self._save(step)
+            self.progress.step(step)
+            if stopping:
+                raise StoppedError(self._how_to_go_on(step), stopping)
+        with world.explained("after the last step"):
             if not has_variances(fit.network):
                 self.progress.say("finding how wide the posteriors are; large pictures take minutes")
                 fit.fit_head(self.data.validation, stop_requested)
-                if has_variances(fit.network):
+                if log and has_variances(fit.network):
                     self._evaluate(config.total_steps, log)
                     self._draw(config.total_steps)
                     log.flush()
                     self._save(config.total_steps)
-            if stopping := stop_requested():
-                raise StoppedError(self._how_to_go_on(config.total_steps), stopping)
+            stopping = world.largest(stop_requested())
+        if stopping:
+            raise StoppedError(self._how_to_go_on(config.total_steps), stopping)
 
     def _how_to_go_on(self, step: int) -> str:
         if step == self.config.total_steps:

@@ -1,0 +1,95 @@
+"""Scenes with two processes of one run; test_distributed.py starts them by torchrun.
+
+`python scenes_of_two.py SCENE DATA FOLDER`. Each process that comes through writes its number.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from vae_gen.datasets import load_idx_directory
+from vae_gen.errors import StoppedError
+from vae_gen_train import distributed, trainer
+from vae_gen_train.config import TrainConfig
+from vae_gen_train.distributed import World
+from vae_gen_train.prior import PriorFit
+
+CPU = torch.device("cpu")
+
+
+def meet(world: World, folder: Path) -> None:
+    """Until both processes are here, so that neither waits for the other to start."""
+    (folder / f"here-{world.rank}").touch()
+    while not all((folder / f"here-{rank}").exists() for rank in range(world.size)):
+        time.sleep(0.01)
+
+
+def reading(world: World, data: Path, folder: Path) -> None:
+    """Reads for longer than the others wait for a step."""
+    meet(world, folder)
+    distributed.TIMEOUT = timedelta(seconds=3)
+    with world.joined(CPU), world.in_turns():
+        if world.writes:
+            time.sleep(4)
+            (folder / "cached").touch()
+        assert (folder / "cached").exists()
+
+
+def report(world: World, data: Path, folder: Path) -> None:
+    """The first process draws the report; the other one stays until it has, or its torchrun would end the run."""
+
+    def draw(*arguments: object) -> None:
+        time.sleep(2)
+        (folder / "drawn").touch()
+
+    trainer.draw_report = draw
+    config = TrainConfig.from_preset(
+        "mlp", processes=2, latent_dim=2, batch_size=16, steps=2, prior_steps=2, log_every=1, lr_warmup=0
+    )
+    with world.joined(CPU):
+        trainer.train(load_idx_directory(data), folder / "run", config, world=world)
+    assert (folder / "drawn").exists()
+    assert not dist.is_initialized()
+
+
+def sharing(world: World, data: Path, folder: Path) -> None:
+    """What the processes measure, and their gradients, are put together; of a number that is odd, one counts twice."""
+    images = load_idx_directory(data).train[:7]
+    sums = torch.from_numpy(images.sum((1, 2, 3)) / 255.0)
+    fit = PriorFit.__new__(PriorFit)
+    torch.nn.Module.__init__(fit)
+    fit.device, fit.world = CPU, world
+    fit.averaged = fit._vae = None
+    PriorFit.network = torch.nn.Identity()
+    with world.joined(CPU):
+        measured = fit._measured(lambda image: image.double().sum((1, 2, 3)), images, 7, lambda: 0)
+        assert torch.allclose(measured, sums[[0, 0, 1, 2, 3, 4, 5, 6]], rtol=1e-6)
+        assert fit._measured(lambda image: image, images, 7, lambda: world.rank) is None  # a signal came to one of them
+
+        weights = [torch.zeros(2, 3), torch.zeros(3), torch.zeros(1)]
+        weights[0].grad = torch.arange(6.0).reshape(2, 3) * (1 + 2 * world.rank)
+        weights[1].grad = torch.full((3,), float(world.rank))
+        world.average_gradients(weights)
+        assert torch.equal(weights[0].grad, torch.arange(6.0).reshape(2, 3) * 2)
+        assert torch.equal(weights[1].grad, torch.full((3,), 0.5))
+        assert weights[2].grad is None
+
+
+def stopped(world: World, data: Path, folder: Path) -> None:
+    """A signal, which stops all of them after the same step, ends their talk too."""
+    try:
+        with world.joined(CPU):
+            raise StoppedError("stopped", 15)
+    except StoppedError:
+        assert not dist.is_initialized()
+
+
+scenes = {scene.__name__: scene for scene in (reading, report, sharing, stopped)}
+world = World.from_environment()
+scenes[sys.argv[1]](world, *map(Path, sys.argv[2:]))
+sys.stdout.write(f"{world.rank}\n")
