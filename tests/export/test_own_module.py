@@ -20,6 +20,7 @@ from torch import nn
 from vae_gen.cli import main
 from vae_gen.errors import BundleError, DataError, NetworkError, UsageError
 from vae_gen_export.publish import publish
+from vae_gen_export.sources.bundle import open_source
 from vae_gen_export.sources.own_module import open_module
 
 from tests.conftest import MODELS
@@ -159,6 +160,14 @@ def test_weights_that_cannot_be_had_are_named(name: str, content: Any, message: 
     write(tmp_path / name, content)
     with pytest.raises(DataError, match=message):
         open_module(HERE + "Halves", tmp_path / name, 3)
+
+
+@pytest.mark.usefixtures("paths_of_python_3_14")
+def test_what_nobody_can_tell_is_not_called_missing() -> None:
+    with pytest.raises(DataError, match=r"^cannot read .*: File name too long"):
+        open_module(HERE + "Halves", Path("a" * 300), 3)
+    with pytest.raises(OSError, match="File name too long"):
+        open_source("a" * 300)
 
 
 @pytest.mark.parametrize(
