@@ -41,6 +41,14 @@ def tiny() -> Path:
 
 
 @pytest.fixture
+def paths_of_python_3_14(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Path.exists and the like answer no where the system does not let them look, as they do from Python 3.14 on."""
+    monkeypatch.setattr(Path, "exists", lambda path: os.path.exists(path))  # noqa: PLW0108, PTH110
+    monkeypatch.setattr(Path, "is_file", lambda path: os.path.isfile(path))  # noqa: PLW0108, PTH113
+    monkeypatch.setattr(Path, "is_dir", lambda path: os.path.isdir(path))  # noqa: PLW0108, PTH112
+
+
+@pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)

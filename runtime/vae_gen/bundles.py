@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vae_gen.errors import BundleError, UsageError, did_you_mean
+from vae_gen.files import is_there
 from vae_gen.manifest import DECODER, MANIFEST
 
 DEFAULT = "mnist"
@@ -45,7 +46,7 @@ def find(model: str | Path) -> Path:
         return shipped()[model]
     path = Path(model)
     try:
-        if str(model) and path.exists():
+        if str(model) and is_there(path):
             return path
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror or error}") from error

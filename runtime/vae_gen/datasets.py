@@ -9,6 +9,7 @@ from pathlib import Path
 from vae_gen.array_files import fit_arrays, load_array_file
 from vae_gen.data_options import AS_FOUND, DataOptions, Notify
 from vae_gen.errors import DataError
+from vae_gen.files import is_there
 from vae_gen.idx import parse_idx, read_idx_bytes
 from vae_gen.picture_folders import load_folder
 from vae_gen.splits import FEWEST, VALIDATION_SHARE, DataSet
@@ -26,7 +27,7 @@ def load_data_set(path: Path, options: DataOptions = AS_FOUND, notify: Notify = 
     Raises DataError if the images cannot be read or are too few, OutputError if the cache cannot be written.
     """
     try:
-        if not path.exists():
+        if not is_there(path):
             raise DataError(f"there is no file or folder {path}")
         if path.is_file():
             data = load_array_file(path, options, notify)

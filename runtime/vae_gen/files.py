@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -15,6 +16,8 @@ from vae_gen.errors import OutputError
 PARTIAL = re.compile(r"\.(.+)\.\d+-\d+\.partial", re.DOTALL)  # group 1: what `partial_label` says
 NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of such bytes
 LONGEST_LABEL = 200  # bytes; with the numbers it stays below the 255 that a file's name may have
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # a link to itself leads nowhere
 
 # So that no two temporary names are alike: not in this process, and not in two containers that share a disk and,
 # each within its own, a process number.
@@ -36,6 +39,22 @@ def partial_label(name: str) -> str:
 def partial_name(name: str) -> str:
     """A temporary name, hidden and never given before, for what will be `name` in the same folder."""
     return f".{partial_label(name)}.{os.getpid()}-{next(_numbers)}.partial"
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at `path`, as `Path.exists` says it up to Python 3.13; later ones never raise.
+
+    Raises OSError, naming the path and the cause, where nobody can tell: a folder may not be searched, a disk is gone.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in ABSENT:
+            return False
+        raise
+    except ValueError:  # a NUL, which no file's name has
+        return False
+    return True
 
 
 @contextmanager

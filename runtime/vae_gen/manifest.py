@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_gen.errors import BundleError
-from vae_gen.files import as_text, whole_file
+from vae_gen.files import as_text, is_there, whole_file
 from vae_gen.reading import UNIT, flaw_of
 
 SCHEMA = 1
@@ -144,9 +144,9 @@ class Manifest:
     def read(cls, directory: Path) -> Manifest:
         """The manifest of the bundle in `directory`. Raises BundleError if there is none or it is not valid."""
         path = directory / MANIFEST
-        if not path.is_file():
-            raise BundleError(f"{directory} is not a bundle: it has no {MANIFEST}")
         try:
+            if not is_there(path):
+                raise BundleError(f"{directory} is not a bundle: it has no {MANIFEST}")
             values = json.loads(path.read_text("utf-8"))
             _check_json(values)
         except (OSError, ValueError, RecursionError) as error:

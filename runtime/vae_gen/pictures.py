@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from vae_gen.companions import is_companion
 from vae_gen.defaults import SUFFIXES
 from vae_gen.errors import DataError
-from vae_gen.files import as_text
+from vae_gen.files import as_text, is_there
 from vae_gen.fitting import fit_picture
 from vae_gen.idx import open_unpacked
 from vae_gen.image_arrays import ZIP_MAGIC, Array, as_images, fit_images, read_arrays
@@ -60,7 +60,7 @@ def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool =
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         try:
-            if not path.exists():
+            if not is_there(path):
                 raise DataError(f"there is no file or folder {path}")
             names = [name for name, _ in walk(path) if not is_companion(path, name)] if path.is_dir() else None
         except OSError as error:

@@ -3,16 +3,23 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from vae_gen.animate import save_animation, to_frames
+from vae_gen.bundles import find
 from vae_gen.cpus import usable_cpus
-from vae_gen.errors import DataError, OutputError, UsageError
-from vae_gen.files import make_folder, whole_file
+from vae_gen.datasets import load_data_set
+from vae_gen.errors import BundleError, DataError, OutputError, UsageError, VaeGenError
+from vae_gen.files import is_there, make_folder, whole_file
 from vae_gen.latent_files import read_latents, to_csv, write_latents
+from vae_gen.manifest import Manifest
+from vae_gen.pictures import load_pictures
+
+TOO_LONG = Path("a" * 300)  # a name of which no system can say whether there is such a file
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -33,6 +40,36 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         partial.write_text("after")
     assert [entry.name for entry in tmp_path.iterdir()] == ["result"]
     assert path.read_text() == "after"
+
+
+@pytest.mark.usefixtures("paths_of_python_3_14")
+def test_what_is_there_is_told_from_what_nobody_can_tell(tmp_path: Path) -> None:
+    file, link, loop = tmp_path / "file", tmp_path / "link", tmp_path / "loop"
+    file.touch()
+    link.symlink_to("nowhere")
+    loop.symlink_to("loop")
+    assert is_there(file)
+    assert is_there(tmp_path)
+    assert not any(map(is_there, (tmp_path / "other", file / "below", link, loop, tmp_path / "\0")))
+    for path in (TOO_LONG, TOO_LONG / "below"):
+        with pytest.raises(OSError, match="File name too long"):
+            is_there(path)
+
+
+@pytest.mark.usefixtures("paths_of_python_3_14")
+@pytest.mark.parametrize(
+    ("read", "error"),
+    [
+        (find, BundleError),
+        (Manifest.read, BundleError),
+        (lambda path: load_pictures([path], (1, 2, 2)), DataError),
+        (load_data_set, DataError),
+        (lambda path: read_latents(str(path), io.StringIO(), 2), DataError),
+    ],
+)
+def test_what_nobody_can_tell_is_not_called_missing(read: Callable[[Path], object], error: type[VaeGenError]) -> None:
+    with pytest.raises(error, match=r"^cannot read .*: (\[Errno \d+\] )?File name too long"):
+        read(TOO_LONG)
 
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_what_is_no_complete_run_is_said(out: str, status: int, message: str, ca
         (b"\xff\xfe\xfd", "can't decode"),
         (b"[]", "it holds no JSON object"),
         (b"null", "it holds no JSON object"),
-        (b"[" * 200_000, "maximum recursion depth"),
+        (b"[" * 200_000, "while decoding a JSON array"),
         (b"{}", "its format is None"),
     ],
 )

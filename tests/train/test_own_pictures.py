@@ -11,8 +11,9 @@ import vae_gen
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 from vae_gen.cli import main
-from vae_gen.data_options import DataOptions
+from vae_gen.data_options import AS_FOUND, DataOptions
 from vae_gen.datasets import DataSet, load_data_set
+from vae_gen.errors import DataError
 from vae_gen_train import source, trainer
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
@@ -195,6 +196,18 @@ def test_options_that_cannot_be_are_refused(
     assert message in said
     assert "Traceback" not in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("paths_of_python_3_14")
+def test_what_nobody_can_tell_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    too_long = Path("a" * 300)
+    with pytest.raises(DataError, match=r"cannot read .*File name too long"):
+        read_metrics(too_long)
+    with pytest.raises(OSError, match="File name too long"):
+        Checkpoint.open(too_long)
+    monkeypatch.setattr(source, "remembered", lambda run: (too_long, AS_FOUND))
+    with pytest.raises(OSError, match="File name too long"):
+        source.load(None, AS_FOUND, Path("run"), lambda message: None)
 
 
 def test_mnist_itself_is_remembered_as_such(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 from vae_gen.errors import DataError
-from vae_gen.files import whole_file
+from vae_gen.files import is_there, whole_file
 from vae_gen.images import ImageShape
 
 from vae_gen_train.config import TrainConfig
@@ -47,7 +47,7 @@ class Checkpoint:
     def open(cls, run: Path) -> Checkpoint:
         """The checkpoint in a run's directory. Raises DataError if there is none that can be read."""
         path = run / FILE_NAME
-        if not path.is_file():
+        if not is_there(path):
             raise DataError(f"{run} is no training run: it has no {FILE_NAME}")
         try:
             with safe_open(path, "pt") as file:

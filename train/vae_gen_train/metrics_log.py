@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vae_gen.errors import DataError
-from vae_gen.files import whole_file
+from vae_gen.files import is_there, whole_file
 
 from vae_gen_train.evaluation import Losses
 
@@ -52,7 +52,7 @@ def read_metrics(run: Path) -> list[Record]:
     """All whole records of a run's log; none if there is no log. Raises DataError if it cannot be read."""
     records: list[Record] = []
     try:
-        lines = (run / FILE_NAME).read_text("utf-8").splitlines() if (run / FILE_NAME).exists() else []
+        lines = (run / FILE_NAME).read_text("utf-8").splitlines() if is_there(run / FILE_NAME) else []
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {run / FILE_NAME}: {error}") from error
     for line in lines:

@@ -13,6 +13,7 @@ from pathlib import Path
 from vae_gen.data_options import DataOptions, Notify
 from vae_gen.datasets import DataSet, load_data_set
 from vae_gen.errors import DataError
+from vae_gen.files import is_there
 
 from vae_gen_train.config import FILE_NAME as CONFIG
 from vae_gen_train.mnist import fetch_mnist
@@ -27,7 +28,7 @@ def load(data: Path | None, options: DataOptions, resumed: Path | None, notify: 
     if resumed is not None:
         path, before = remembered(resumed)
         options = dataclasses.replace(before, skip_bad=before.skip_bad or options.skip_bad)
-        if data is None and path is not None and not path.exists():
+        if data is None and path is not None and not is_there(path):
             raise DataError(
                 f"{resumed} was begun with {path}, which is no longer there; give its new place with --data"
             )

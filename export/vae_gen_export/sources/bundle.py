@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from vae_gen.bundles import as_typed, find
 from vae_gen.errors import BundleError, DataError, UsageError
+from vae_gen.files import is_there
 from vae_gen.graph import Graph
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST
 from vae_gen.model import load
@@ -44,7 +45,7 @@ def open_source(name: str | Path) -> Source:
 
     Raises DataError or BundleError if there is none, or if it is a variant already.
     """
-    if name and (Path(name) / CHECKPOINT).is_file():
+    if name and is_there(Path(name) / CHECKPOINT):
         return open_run(Path(name))
     path = find(name)
     if path.is_dir() and not (path / MANIFEST).is_file():

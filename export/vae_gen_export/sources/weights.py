@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from vae_gen.errors import DataError
+from vae_gen.files import is_there
 
 from vae_gen_export.blame import listed
 
@@ -43,9 +44,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
     try:
+        if not is_there(path) or path.is_dir():
+            raise DataError(f"there is no file {path}")
         values: Any = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
