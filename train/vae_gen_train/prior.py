@@ -33,7 +33,7 @@ from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.discriminator import Discriminator
 from vae_gen_train.distributed import ALONE, World
-from vae_gen_train.evaluation import evaluating, in_batches, memory_format, seed_torch, to_float
+from vae_gen_train.evaluation import evaluating, in_batches, seed_torch, to_float
 from vae_gen_train.flow import Flow
 from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.objective import OBJECTIVES, VARIANCE_FLOOR, sum_of_squared_errors
@@ -135,7 +135,6 @@ class PriorFit(nn.Module):
         self.prior.flow.scale.copy_(variance.sqrt())
         self.averaged = averaged_copy(self.prior)
         self.discriminator = Discriminator(images.shape[1:]).to(device)
-        self.discriminator.to(memory_format=memory_format(device))  # type: ignore[call-overload]
         # Images that a process has in a step against the discriminator. As many are generated: together what the VAE's
         # steps had in memory.
         self._images_a_step = max(1, config.batch_size // (2 * config.accumulate * world.size))
