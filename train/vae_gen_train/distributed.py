@@ -86,7 +86,7 @@ class World:
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Within it the processes can talk to each other; none leaves it before the others have come to its end."""
+        """Within it, and until they part, the processes can talk to each other."""
         if self.size == 1:
             yield
             return
@@ -96,19 +96,15 @@ class World:
             dist.init_process_group(backend, timeout=TIMEOUT)
         try:
             yield
-        except StoppedError:
-            self._part()
+        except StoppedError:  # all stop after the same step; after an error, NCCL would wait for those that are gone
+            self.part()
             raise
-        self._part()
+        self.part()
 
-    def _part(self) -> None:
-        """End the talk, once all are here: after the same step, or when the first one has drawn the report.
-
-        After an error nobody waits: NCCL would wait for processes that are gone.
-        """
-        with self.explained("at the end"):
-            self.largest(0)
-        dist.destroy_process_group()
+    def part(self) -> None:
+        """End the talk, before one process goes on alone: NCCL wants all processes to end it at about the same time."""
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
 
     @contextmanager
     def explained(self, moment: str) -> Iterator[None]:

@@ -157,6 +157,7 @@ class _Run:
             self._take_steps(first_step, log, stop_requested)
             if self.config.prior_steps:
                 self._fit_prior(saved if saved is not None and saved.has_prior else None, log, stop_requested)
+        self.world.part()
         if self.world.writes:
             draw_report(self.run, self.network, self.config, self._latents()["kl"], self.device)
 
