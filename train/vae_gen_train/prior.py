@@ -212,8 +212,10 @@ class PriorFit(nn.Module):
             return torch.cat([network.encoder.features(image), estimated_slopes(network.decoder, mean)], 1)
 
         squared_errors = self._measured(errors, validation, min(count, len(validation)), stopping)
+        if squared_errors is None:
+            return
         found = self._measured(features_and_slopes, images, count, stopping)
-        if squared_errors is None or found is None:
+        if found is None:
             return
         features, slopes = found[:, : -self.config.latent_dim], found[:, -self.config.latent_dim :]
         variance = (squared_errors.mean() / images[0].size).clamp(min=VARIANCE_FLOOR)
