@@ -130,6 +130,25 @@ def test_noise_beyond_the_latents_of_all_images_is_called_back(monkeypatch: pyte
     assert lost(10, steps=300) < 0.2 * lost(0, steps=300)
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_latents_of_no_image_are_not_thrown_far_beyond_noise(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    def farthest(weight: float) -> float:
+        """Of the latents between the lowest and the highest, on a grid: the largest that the flow's inverse makes."""
+        monkeypatch.setattr(prior, "ASTRAY_WEIGHT", weight)
+        alone = int(600 * (1 - share))
+        vae, image, fit = fitted_to_two_groups(alone, prior_steps=600, adversarial_share=share, flow_couplings=4)
+        with torch.no_grad():
+            mean, log_var = vae.encoder(image)
+            reach = 3 * torch.exp(log_var / 2)
+            lowest, highest = (mean - reach).amin(0), (mean + reach).amax(0)
+            axes = [torch.linspace(low, high, 60) for low, high in zip(lowest, highest, strict=True)]
+            return fit.prior.flow.inverse(torch.cartesian_prod(*axes))[0].abs().max().item()
+
+    monkeypatch.setattr(prior, "BATCH", 256)
+    monkeypatch.setattr(prior, "ADVERSARIAL_LR", 2e-3)
+    assert farthest(prior.ASTRAY_WEIGHT) < farthest(0) / 3
+
+
 @pytest.mark.parametrize("target", ADVERSARIAL_TARGETS)
 def test_the_discriminator_compares_decoded_noise_with_the_target(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     vae, images = vae_with_known_latents(), images_in_two_groups()[:40]

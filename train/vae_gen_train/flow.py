@@ -81,7 +81,7 @@ class Flow(nn.Module):
             z, log_det = z @ rotation.T, log_det + change
         return z, log_det
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z) of each row in nats, [batch], by the change of variables (Dinh et al. 2017, eq. 3)."""
-        u, log_det = self.inverse(z)
-        return log_det - 0.5 * (u.square() + math.log(2 * math.pi)).sum(1)
+
+def log_density(u: Tensor, log_det: Tensor) -> Tensor:
+    """log p(z) of each row in nats, [batch], by both outputs of a flow's inverse (Dinh et al. 2017, eq. 3)."""
+    return log_det - 0.5 * (u.square() + math.log(2 * math.pi)).sum(1)

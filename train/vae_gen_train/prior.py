@@ -10,7 +10,9 @@ lost (Grover et al. 2018, "Flow-GAN", section 4.2). The encoder does not change:
 inverse behind the encoder.
 
 Beyond the latents of all images the decoder's pixels are all black or white, and what saturates teaches nothing: noise
-that a step of the flow has thrown there would stay. So the flow also learns how far beyond them it lands.
+that a step of the flow has thrown there would stay. So the flow also learns how far beyond them it lands. Its inverse
+throws latents of no image far beyond all noise, by 100,000 deviations, where float32 has no digits left to come back
+by; pictures of another kind have such latents. So it also learns how far it throws what lies around those of images.
 
 Where reconstructions are much softer than images, the discriminator would tell all that is decoded by that alone. There
 it compares decoded noise with decoded draws from the posteriors, and the flow learns alone.
@@ -33,8 +35,8 @@ from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.discriminator import Discriminator
 from vae_gen_train.distributed import ALONE, World
-from vae_gen_train.evaluation import evaluating, in_batches, seed_torch, to_float
-from vae_gen_train.flow import Flow
+from vae_gen_train.evaluation import evaluating, in_batches, memory_format, seed_torch, to_float
+from vae_gen_train.flow import Flow, log_density
 from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.objective import OBJECTIVES, VARIANCE_FLOOR, sum_of_squared_errors
 from vae_gen_train.posterior_variances import estimated_slopes, fit_log_variances
@@ -46,6 +48,9 @@ WARMUP = 100
 ADVERSARIAL_WEIGHT = 0.5  # beside the reconstruction's nats per value of an image
 BEYOND_WEIGHT = 10.0  # of latents beyond those of all images, beside the discriminator's nats
 REACH = 3.0  # deviations of each image's posterior that count as its latents
+ASTRAY_WEIGHT = 0.3  # of unknown latents beyond noise, beside minus log p(z) in nats a latent
+NOISE_REACH = 5.0  # deviations of noise
+UNKNOWN = 64  # latents a step that are no image's, of all processes together
 DECAY = 0.998  # of the averaged flow and decoder, a step
 CLIP_NORM = 5.0
 HEAD_VALUES = 16_384 * 784  # of images that the posteriors' variances are fitted to, as far as there are so many
@@ -135,6 +140,7 @@ class PriorFit(nn.Module):
         self.prior.flow.scale.copy_(variance.sqrt())
         self.averaged = averaged_copy(self.prior)
         self.discriminator = Discriminator(images.shape[1:]).to(device)
+        self.discriminator.to(memory_format=memory_format(device))  # type: ignore[call-overload]
         # Images that a process has in a step against the discriminator. As many are generated: together what the VAE's
         # steps had in memory.
         self._images_a_step = max(1, config.batch_size // (2 * config.accumulate * world.size))
@@ -166,8 +172,8 @@ class PriorFit(nn.Module):
     def _likelihood_step(self, step: int) -> Reading:
         self._rates(step, self.likelihood_steps, likelihood=LIKELIHOOD_LR)
         _, z = self._latents(math.ceil(BATCH / self.world.size))
-        nll = self._nll(z)
-        self._descend("likelihood", nll)
+        loss, nll = self._inverse_loss(z)
+        self._descend("likelihood", loss)
         return Reading(nll.item(), None)
 
     def _adversarial_step(self, step: int) -> Reading:
@@ -177,19 +183,19 @@ class PriorFit(nn.Module):
         image = to_float(self._images[rows.cpu().numpy()], self.device)
         decoder = self.prior.decoder
         noise = self.prior.flow(self._noise(self._images_a_step))[0]
-        generated, reconstructed = decoder(noise), decoder(z)
+        generated, reconstructed = decoder(torch.cat([noise, z])).chunk(2)
 
         real = {"images": image, "reconstructions": reconstructed}[self.config.adversarial_target]
         loss, told = self.discriminator.requires_grad_(True).loss(real, generated, step)
         self._descend("discriminator", loss)
 
-        nll = self._nll(z)
+        inverse_loss, nll = self._inverse_loss(z)
         objective = OBJECTIVES[self.config.objective]
         error = self.world.average(objective.error(reconstructed, image).mean())
         reconstruction = objective.nats(error, image[0].numel())
         fooled = self.discriminator.requires_grad_(False).fooled(generated)
         lost = beyond(noise, self._lowest, self._highest).mean()
-        of_noise = ADVERSARIAL_WEIGHT * (fooled + nll / z.shape[1] + BEYOND_WEIGHT * lost)
+        of_noise = ADVERSARIAL_WEIGHT * (fooled + inverse_loss + BEYOND_WEIGHT * lost)
         self._descend("adversarial", reconstruction / image[0].numel() + of_noise)
         return Reading(nll.item(), self.world.average(told.detach()).item())
 
@@ -235,9 +241,23 @@ class PriorFit(nn.Module):
         whole = torch.randn(count * self.world.size, self._mean.shape[1], device=self.device)
         return self.world.share(whole)
 
-    def _nll(self, z: Tensor) -> Tensor:
-        """Minus the mean log p(z) of all processes' latents, in nats."""
-        return self.world.average(-self.prior.flow.log_prob(z).mean())
+    def _inverse_loss(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What the flow's inverse minimises: minus log p(z) in nats a latent, and how far unknown latents go astray.
+
+        The second is minus the mean log p(z) of all processes' latents, in nats.
+        """
+        known = len(z)
+        u, log_det = self.prior.flow.inverse(torch.cat([z, self._unknown(z)]))
+        nll = self.world.average(-log_density(u[:known], log_det[:known]).mean())
+        edge = torch.full_like(self._lowest, NOISE_REACH)
+        return nll / z.shape[1] + ASTRAY_WEIGHT * beyond(u[known:], -edge, edge).mean(), nll
+
+    def _unknown(self, z: Tensor) -> Tensor:
+        """Latents on the way from some of z [n, latent_dim] to anywhere between the lowest and the highest."""
+        some = z[:: max(1, len(z) * self.world.size // UNKNOWN)]
+        drawn = torch.rand(len(some) * self.world.size, 1 + z.shape[1], device=self.device)
+        way, where = self.world.share(drawn).tensor_split([1], 1)
+        return torch.lerp(some, self._lowest + (self._highest - self._lowest) * where, way)
 
     def _measured(
         self, measure: Callable[[Tensor], Tensor], images: ByteImages, count: int, stopping: Callable[[], int]
