@@ -15,7 +15,8 @@ from vae_gen.errors import OutputError
 
 PARTIAL = re.compile(r"\.(.+)\.\d+-\d+\.partial", re.DOTALL)  # group 1: what `partial_label` says
 NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of such bytes
-LONGEST_LABEL = 200  # bytes; with the numbers it stays below the 255 that a file's name may have
+LONGEST_NAME = 255  # bytes that a file's name may have, on all usual file systems
+LONGEST_LABEL = 200  # bytes; with the numbers it stays below that
 
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # a link to itself leads nowhere
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_gen.errors import DataError, UsageError, VaeGenError
-from vae_gen.files import is_there, make_folder, whole_file
+from vae_gen.files import LONGEST_NAME, is_there, make_folder, whole_file
 from vae_gen.latents import Latents
 
 WRITTEN = (".npy", ".npz", ".csv")
@@ -35,7 +36,8 @@ def read_latents(source: str, stdin: TextIO, latent_dim: int) -> npt.NDArray[np.
         except ValueError as error:
             flaw = f": {error}" if "," in source else ""
         path = Path(source)
-        if not is_there(path) or path.is_dir():
+        many_numbers = flaw and len(os.fsencode(path.name)) > LONGEST_NAME
+        if many_numbers or not is_there(path) or path.is_dir():
             raise UsageError(
                 f"{source!r} is neither a file nor {latent_dim} numbers between commas{flaw}; '-' reads lines of them "
                 "from stdin"

@@ -186,6 +186,7 @@ def test_arrays_of_another_shape_are_named(tmp_path: Path) -> None:
         ("1,2", ": there are 2; '-' reads"),
         ("nan,1,2", ": number 1 of 3 is nan, which is not finite in float32; '-' reads"),
         ("1,2,1e39", ": number 3 of 3 is 1e39, which is not finite in float32; '-' reads"),
+        (f"{'0' * 300},2,3x", ": number 3 of 3 is '3x'; '-' reads"),
         ("missing.npy", "; '-' reads"),
         (".", "; '-' reads"),
     ],
