@@ -242,9 +242,9 @@ class PriorFit(nn.Module):
         return self.world.share(whole)
 
     def _inverse_loss(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What the flow's inverse minimises: minus log p(z) in nats a latent, and how far unknown latents go astray.
+        """What the flow learns by its inverse from latents z [n, latent_dim] of images; and the mean -log p(z) in nats.
 
-        The second is minus the mean log p(z) of all processes' latents, in nats.
+        The first is the second in nats a latent, and how far the inverse throws unknown latents beyond noise.
         """
         known = len(z)
         u, log_det = self.prior.flow.inverse(torch.cat([z, self._unknown(z)]))
