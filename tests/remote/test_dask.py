@@ -26,6 +26,7 @@ from vae_gen.model import load
 from vae_gen.runs import Run
 
 from tests.conftest import MODELS
+from tests.disks import disk_in_memory, remount
 from tests.runs import VAE_GEN, hashes
 
 # A small batch makes the run slow enough that something can happen in its midst.
@@ -134,21 +135,21 @@ def test_a_run_that_is_stopped_by_hand_leaves_whole_parts(
 def test_a_full_disk_of_the_workers_is_named(
     local_cluster: distributed.LocalCluster, whole: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    Path("out").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", "out"], check=True)
-    try:
+    with disk_in_memory("out", "500k"):
         command = [*WHAT, "--out", "out", "-q", "--dask", local_cluster.scheduler_address]
-        assert main(command) == 1
-        message = capfd.readouterr().err
-        assert re.search(rf"^Error: cannot write {tmp_path}/out/[\w./-]+: No space left on device$", message, re.M)
-        assert re.search(r"^[12]\d,000 of 30,000 images are not made; the same command with --resume", message, re.M)
-        subprocess.run(["mount", "-o", "remount,size=20m", "out"], check=True)
-        until(lambda: not local_cluster.scheduler.tasks and not list(Path("out").glob(".*.partial")))
-        assert main([*command, "--resume"]) == 0
-        assert hashes("out") == whole
-    finally:
-        until(lambda: not list(Path("out").glob(".*.partial")))
-        subprocess.run(["umount", "out"], check=True)
+        try:
+            assert main(command) == 1
+            message = capfd.readouterr().err
+            assert re.search(rf"^Error: cannot write {tmp_path}/out/[\w./-]+: No space left on device$", message, re.M)
+            assert re.search(
+                r"^[12]\d,000 of 30,000 images are not made; the same command with --resume", message, re.M
+            )
+            remount("out", "size=20m")
+            until(lambda: not local_cluster.scheduler.tasks and not list(Path("out").glob(".*.partial")))
+            assert main([*command, "--resume"]) == 0
+            assert hashes("out") == whole
+        finally:
+            until(lambda: not list(Path("out").glob(".*.partial")))
 
 
 def test_a_model_that_the_workers_do_not_have_is_named(local_cluster: distributed.LocalCluster) -> None:

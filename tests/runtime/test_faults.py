@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.disks import disk_in_memory, remount
 from tests.runs import TINY, VAE_GEN, sample, tree
 from tests.runtime.slow_runs import RUNS, published
 
@@ -18,10 +19,8 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 400 kB."""
     folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with disk_in_memory(folder, "400k"):
+        yield folder
 
 
 @pytest.mark.parametrize("format", RUNS)
@@ -38,7 +37,7 @@ def test_a_full_disk_is_named_and_what_is_complete_stays(
     assert "of 30,000 images are not made; the same command with --resume makes them" in message
     assert not list(small_disk.rglob("*.partial"))
     left = published(str(out))
-    subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)
+    remount(small_disk, "size=200m")
     sample(*what, "--out", out, "--resume")
     sample(*what, "--out", "whole")
     assert tree(out) == tree("whole")
@@ -47,7 +46,7 @@ def test_a_full_disk_is_named_and_what_is_complete_stays(
 
 
 def test_a_read_only_folder_is_named(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    remount(small_disk, "ro")
     for out in ("", "new", "a.npy"):
         sample("--n", 3, "--out", small_disk / out, status=1)
         message = capsys.readouterr().err
