@@ -18,7 +18,7 @@ from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import ALONE
 from vae_gen_train.nets import build
-from vae_gen_train.step import Stepper
+from vae_gen_train.step import Stepper, adam
 
 STEPS = 10  # a round
 
@@ -32,8 +32,7 @@ class Trained:
         torch.manual_seed(0)
         self.vae = build(config.network, (1, 28, 28), config.latent_dim).to(memory_format=torch.channels_last)
         self.averaged = averaged_copy(self.vae)
-        optimiser = torch.optim.Adam(self.vae.parameters(), config.lr, fused=True)
-        self.stepper = Stepper(self.vae, optimiser, images, config, torch.device("cpu"), ALONE)
+        self.stepper = Stepper(self.vae, adam(self.vae, config), images, config, torch.device("cpu"), ALONE)
 
     def seconds_per_step(self) -> float:
         order = np.random.default_rng(self.step).permutation(5000)

@@ -22,7 +22,7 @@ from vae_gen_train.evaluation import evaluate
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import build
 from vae_gen_train.progress import Progress
-from vae_gen_train.step import Stepper
+from vae_gen_train.step import Stepper, adam
 
 from tests.train.small_runs import CrashError, assert_same_run, tensors
 from tests.train.small_runs import config as small_config
@@ -37,6 +37,7 @@ EVERYTHING = {
     "lr_schedule": "cosine",
     "ema": 0.9,
     "clip_norm": 10.0,
+    "weight_decay": 0.3,
     "accumulate": 2,
 }
 
@@ -54,7 +55,7 @@ def stepper(data: DataSet, **changes: object) -> Stepper:
     settings = config("notebook", **changes)
     torch.manual_seed(0)
     vae = build("notebook", data.image_shape, 3)
-    return Stepper(vae, torch.optim.Adam(vae.parameters(), settings.lr), data.train, settings, CPU, ALONE)
+    return Stepper(vae, adam(vae, settings), data.train, settings, CPU, ALONE)
 
 
 def gradients(data: DataSet, **changes: object) -> torch.Tensor:
@@ -132,6 +133,43 @@ def test_the_learning_rate_is_the_schedules(data: DataSet) -> None:
     assert rates[3] == 0
 
 
+@pytest.mark.parametrize(
+    ("network", "decaying"),
+    [
+        ("mlp", {"encoder.features": [1, 3], "decoder": [2, 4]}),
+        ("notebook", {"encoder.features": [0, 3, 6], "decoder": [2, 5, 8, 11, 14]}),
+    ],
+    ids=["mlp", "notebook"],
+)
+def test_hidden_layers_weights_decay_and_nothing_else(network: str, decaying: dict[str, list[int]]) -> None:
+    vae = build(network, (1, 12, 8), 3)
+    before = {name: parameter.detach().clone() for name, parameter in vae.named_parameters()}
+    optimiser = adam(vae, config(lr=0.1, weight_decay=0.5))
+    for parameter in vae.parameters():
+        parameter.grad = torch.zeros_like(parameter)  # Adam alone does not move by these
+    optimiser.step()
+    weights = {f"{part}.{layer}.weight" for part, layers in decaying.items() for layer in layers}
+    assert weights <= before.keys()
+    for name, parameter in vae.named_parameters():
+        factor = 1 - 0.1 * 0.5 if name in weights else 1
+        torch.testing.assert_close(parameter.detach(), factor * before[name], rtol=1e-6, atol=0)
+
+
+def test_without_decay_the_optimiser_is_adam(data: DataSet) -> None:
+    made = stepper(data)
+    other = build("notebook", data.image_shape, 3)
+    other.load_state_dict(dict(zip(other.state_dict(), made.parameters, strict=True)))
+    adams = torch.optim.Adam(other.parameters(), made.config.lr, fused=True)
+    for step in range(1, 4):
+        made.gradients(step, np.arange(16))
+        for mine, parameter in zip(other.parameters(), made.parameters, strict=True):
+            mine.grad = parameter.grad
+        made.apply(step)
+        adams.step()
+    for mine, parameter in zip(other.parameters(), made.parameters, strict=True):
+        assert torch.equal(mine, parameter)
+
+
 def test_bfloat16_is_float32_to_two_digits(data: DataSet) -> None:
     single, half = (stepper(data, precision=name).gradients(1, np.arange(16)).losses for name in ("fp32", "bf16"))
     assert half.total == pytest.approx(single.total, rel=0.02)
@@ -207,6 +245,8 @@ def test_a_checkpoint_from_before_the_options_goes_on(data: DataSet, tmp_path: P
         ({"lr_schedule": "step"}, "lr-schedule is step; it must be one of constant, cosine"),
         ({"ema": 1.0}, r"ema is 1\.0; it must be at least 0 and below 1, such as 0\.999"),
         ({"clip_norm": -0.1}, "clip-norm is -0.1"),
+        ({"weight_decay": -0.1}, "weight-decay is -0.1; it must be a finite number, at least 0"),
+        ({"lr": 0.01, "weight_decay": 100}, "weight-decay is 100; it must be below 1 / lr, which is 100"),
         ({"accumulate": 0}, "accumulate is 0; it must be at least 1"),
         ({"precision": "fp16"}, "precision is fp16; it must be one of fp32, bf16"),
         ({"accumulate": 3}, "batch-size is 16, which .* accumulate 3 cannot share evenly; make it a multiple of 3"),
@@ -233,5 +273,5 @@ def test_the_notebooks_presets_are_as_they_were() -> None:
     for preset in ("notebook", "notebook-relu"):
         found = TrainConfig.from_preset(preset).as_dict()
         expected = {"objective": "sse", "beta": 1, "kl_warmup": 0, "free_bits": 0, "lr_warmup": 0, "clip_norm": 0}
-        expected |= {"lr_schedule": "constant", "ema": 0, "accumulate": 1, "precision": "fp32"}
+        expected |= {"weight_decay": 0, "lr_schedule": "constant", "ema": 0, "accumulate": 1, "precision": "fp32"}
         assert found == found | expected

@@ -61,6 +61,7 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 @click.option("--lr-warmup", type=int, help="Steps over which the learning rate rises from 0.")
 @click.option("--lr-schedule", type=click.Choice(SCHEDULES), help="constant, or cosine: falling to 0 at the last step.")
 @click.option("--clip-norm", type=float, help="Largest norm of the gradients; 0: any.")
+@click.option("--weight-decay", type=float, help="How fast AdamW shrinks the hidden layers' weights; 0: not at all.")
 @click.option("--ema", type=float, help="Decay of the averaged weights, such as 0.999; 0: do without.")
 @click.option(
     "--objective",

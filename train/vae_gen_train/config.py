@@ -55,6 +55,7 @@ class TrainConfig:
     lr_schedule: str = "constant"  # one of SCHEDULES; see schedule.py
     ema: float = 0.0  # decay of the averaged weights, a step; 0: none are kept
     clip_norm: float = 0.0  # the gradients' largest norm; 0: any
+    weight_decay: float = 0.0  # of the hidden layers' weights, times the learning rate, a step; see step.py
     accumulate: int = 1  # micro-batches a step
     precision: str = "fp32"  # one of PRECISIONS
     processes: int = 1  # that share every batch; set when the run begins
@@ -69,7 +70,7 @@ class TrainConfig:
         more = ("log_every", "accumulate", "processes", "flow_couplings", "flow_width")
         for name in (*positive, *more):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("beta", "free_bits", "clip_norm"):
+        for name in ("beta", "free_bits", "clip_norm", "weight_decay"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "a finite number, at least 0")
         for name in ("kl_warmup", "lr_warmup", "prior_steps"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
@@ -84,6 +85,7 @@ class TrainConfig:
             )
         if not 0 < self.lr < 1:
             raise UsageError(f"lr is {self.lr}; it must be above 0 and below 1")
+        self._require("weight_decay", self.lr * self.weight_decay < 1, f"below 1 / lr, which is {1 / self.lr:g}")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads is {self.threads}; it must be at least 1")
         if not 0 <= self.seed < 2**32:  # of a larger one torch's CPU generator would use 32 bits only

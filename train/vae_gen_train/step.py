@@ -145,6 +145,25 @@ class Stepper:
         return Reading(step, indices, host, arrived)
 
 
+def adam(vae: VAE, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW for all parameters of `vae`; what decays is the hidden layers' weights.
+
+    Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2. The layers next to the latents do
+    not decay: their scale is what the KL divergence weighs against the reconstruction.
+    """
+    _, *decoder = _weights(vae.decoder)
+    decaying = [*_weights(vae.encoder.features), *decoder]
+    names = {id(weight) for weight in decaying}
+    others = [parameter for parameter in vae.parameters() if id(parameter) not in names]
+    groups = [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, config.lr, fused=True)
+
+
+def _weights(network: nn.Module) -> list[nn.Parameter]:
+    """Of its layers, in their order; without biases."""
+    return [parameter for parameter in network.parameters() if parameter.ndim > 1]
+
+
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Within it matrix products and convolutions are computed with `precision`; weights and losses stay float32.
 

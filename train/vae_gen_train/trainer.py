@@ -45,7 +45,7 @@ from vae_gen_train.nets import VAE, build
 from vae_gen_train.prior import PriorFit, has_variances
 from vae_gen_train.progress import SILENT, Progress
 from vae_gen_train.report import draw_reconstructions, draw_report
-from vae_gen_train.step import Reading, Stepper
+from vae_gen_train.step import Reading, Stepper, adam
 from vae_gen_train.stopping import stop_signals
 
 
@@ -138,7 +138,7 @@ class _Run:
         torch.set_num_threads(config.threads or 1)
         self.vae = vae.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
         self.averaged = averaged_copy(self.vae) if config.ema else self.vae  # what is evaluated, drawn and exported
-        self.optimiser = torch.optim.Adam(self.vae.parameters(), config.lr, fused=True)
+        self.optimiser = adam(self.vae, config)
         self.stepper = Stepper(self.vae, self.optimiser, data.train, config, device, world)
         self.fit: PriorFit | None = None  # once the VAE is trained, if there is to be a prior
 
