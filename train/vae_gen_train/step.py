@@ -153,8 +153,8 @@ def adam(vae: VAE, config: TrainConfig) -> torch.optim.AdamW:
     """
     _, *decoder = _weights(vae.decoder)
     decaying = [*_weights(vae.encoder.features), *decoder]
-    names = {id(weight) for weight in decaying}
-    others = [parameter for parameter in vae.parameters() if id(parameter) not in names]
+    ids = {id(weight) for weight in decaying}
+    others = [parameter for parameter in vae.parameters() if id(parameter) not in ids]
     groups = [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, config.lr, fused=True)
 
