@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 
 from vae_gen.containers import read_container
-from vae_gen.containers.members import Chunk, cannot_read, decode_png
+from vae_gen.containers.members import Chunk, cannot_read, check_png, decode_png
 from vae_gen.defaults import INDEX_DIGITS, SUFFIXES
 from vae_gen.errors import DataError
 from vae_gen.generate import Progress, picture_name
@@ -53,12 +53,18 @@ class Report:
     problems: list[Problem]
     damaged: list[tuple[RunManifest, Part]]
     missing_shards: list[int]  # the first of them
-    without_sheet: RunManifest | None  # the shard whose contact sheet is gone
+    without_sheet: RunManifest | None  # the shard whose contact sheet is gone or damaged
+    damaged_sheet: str  # its name, if it is there
+
+    @property
+    def has_damage(self) -> bool:
+        """Whether something is there, of this run, that is not as it was written."""
+        return bool(self.damaged or self.damaged_sheet)
 
     def commands(self, out: str, file: str, manifests: Sequence[RunManifest]) -> list[str]:
-        """What makes the damaged parts again, when they are removed, the contact sheet, and the missing shards."""
+        """What makes again what is damaged, when it is removed, and what is gone."""
         # A single file, and what decode makes, is made as a whole.
-        whole = (file and self.damaged) or manifests[0].values.get("seed") is None
+        whole = (file and self.has_damage) or manifests[0].values.get("seed") is None
         way = "--overwrite" if whole else "--resume"
         shards = {manifest.shard: manifest.command for manifest, _ in self.damaged}
         if self.without_sheet is not None:
@@ -115,24 +121,27 @@ def verify(
     except BrokenExecutor as error:
         raise DataError(f"a process ended before it had checked its part: {error}; try --workers 1") from error
     there = store.names()
-    makers = (manifest for manifest in manifests if manifest.grid_name and manifest.shard == 0)
-    without_sheet = next((manifest for manifest in makers if manifest.grid_name not in there), None)
-    if without_sheet is not None:
-        problems.append(Problem(without_sheet.grid_name, "the contact sheet is missing"))
+    makers = [manifest for manifest in manifests if manifest.grid_name and manifest.shard == 0]
+    sheet_problems = [problem for maker in makers[:1] for problem in _check_sheet(store, maker.grid_name, there)]
+    problems += sheet_problems
     if not manifests[0].file:
         problems += _strangers(store, manifests[0], there)
     images = sum(part.indices.count for _, part, _ in listed)
-    return Report(images, good, len(listed), problems, damaged, missing, without_sheet)
+    without_sheet = makers[0] if sheet_problems else None
+    damaged_sheet = without_sheet.grid_name if without_sheet and without_sheet.grid_name in there else ""
+    return Report(images, good, len(listed), problems, damaged, missing, without_sheet, damaged_sheet)
 
 
 def discard(store: Store, report: Report) -> None:
-    """Remove the parts that are not as the manifests say, so that the run can be resumed.
+    """Remove what is damaged, parts and the contact sheet, so that the run can be resumed.
 
     Raises OutputError if there is something else in their folders; nothing has been removed then.
     """
     check_folders(store, [part for _, part in report.damaged])
     for manifest, part in report.damaged:
         remove_parts(store, [part], manifest.latents)
+    if report.damaged_sheet:
+        store.remove(report.damaged_sheet)
 
 
 def _shard_problems(manifests: Sequence[RunManifest]) -> tuple[list[int], list[Problem]]:
@@ -151,6 +160,17 @@ def _shard_problems(manifests: Sequence[RunManifest]) -> tuple[list[int], list[P
         names = _some([f"{shard}/{first.shards}" for shard in missing])
         problems.append(Problem("shards", f"{number:,} of {first.shards:,} are missing or unfinished: {names}"))
     return missing[:SHOWN], problems
+
+
+def _check_sheet(store: Store, name: str, there: list[str]) -> Iterator[Problem]:
+    if name not in there:
+        yield Problem(name, "the contact sheet is missing")
+        return
+    try:
+        with store.open(name) as stream:
+            check_png(stream.read(), name, store.path(""))
+    except DataError as error:
+        yield Problem(name, str(error))
 
 
 def _check_part(task: tuple[str, str, ImageShape, Part, Record]) -> list[Problem]:

@@ -41,7 +41,7 @@ DAMAGE: dict[str, tuple[Callable[[], object], str]] = {
     "missing": (lambda: Path("out/000000003.png").unlink(), r"\.: 1 of 20 images are missing: 000000003\.png"),
     "empty": (
         lambda: Path("out/000000003.png").write_bytes(b""),
-        r"\.: out holds a damaged picture, 000000003\.png: cannot identify image file.*",
+        r"\.: out holds a damaged picture, 000000003\.png: its end is missing",
     ),
     "cut off": (
         lambda: Path("out/000000003.png").write_bytes(Path("out/000000003.png").read_bytes()[:-20]),
@@ -110,7 +110,7 @@ def test_only_folders_that_are_damaged_are_made_again(capsys: Capture, monkeypat
     assert main(["verify", "out"]) == 1
     assert capsys.readouterr().err == (
         "Error: out: 4 problems; 21 of 10,052 images are in damaged parts\n"
-        "Remove the parts that are named, or let verify --discard do so, and make them again:\n"
+        "Remove what is named, or let verify --discard do so, and make them again:\n"
         f"vae-gen sample --model {TINY} --seed 3 --indices 0-20,9990-10010,20000-30009 --format png --latents "
         "--out out --resume\n"
     )
@@ -261,6 +261,35 @@ def test_a_contact_sheet_that_is_gone_is_found_and_made_again(
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "make_part", None)
         mend(report)
+    assert tree(".") == was
+    assert check(out)["good"]
+
+
+@pytest.mark.parametrize("discard", [False, True])
+@pytest.mark.parametrize(("out", "sheet"), [("out", "out/grid.png"), ("a.npy", "a.grid.png")])
+def test_a_contact_sheet_that_is_damaged_is_found_and_made_again(
+    out: str, sheet: str, discard: bool, capsys: Capture
+) -> None:
+    sample("--n", 20, "--grid", "2x3", "--out", out)
+    was = tree(".")
+    content = Path(sheet).read_bytes()
+    endings = {len(content) - 12: "its end is missing", len(content) - 13: "a chunk's checksum is wrong"}
+    for size, what in {0: "its end is missing", 8: "its end is missing", **endings}.items():
+        Path(sheet).write_bytes(content[:size])
+        (problem,) = problems(check(out))
+        assert problem.startswith(f"{Path(sheet).name}: ")
+        assert problem.endswith(f" holds a damaged picture, {Path(sheet).name}: {what}")
+    capsys.readouterr()
+    assert main(["verify", out, *["--discard"] * discard]) == 1
+    first, advice, command = capsys.readouterr().err.splitlines()
+    assert first == f"Error: {out}: 1 problem"
+    by_hand = out == "out" and not discard
+    remove = "Remove what is named, or let verify --discard do so, and make them again:"
+    assert advice == (remove if by_hand else "Make them again:")
+    assert Path(sheet).exists() == (not discard)
+    if by_hand:
+        Path(sheet).unlink()
+    assert main([*command.split()[1:], "--quiet"]) == 0
     assert tree(".") == was
     assert check(out)["good"]
 
