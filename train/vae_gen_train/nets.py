@@ -20,6 +20,7 @@ from vae_gen.errors import UsageError
 from vae_gen.images import ImageShape
 
 LARGEST_LAYER = 2**29  # weights; 2 GiB, four times over while Adam trains them
+CONV_SMALLEST = 8  # pixels of a side
 
 
 class Encoder(nn.Module):
@@ -91,6 +92,17 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         if before != after or kernel < stride:
             raise UsageError(f"kernel {kernel} with stride {stride} is not supported; use stride + 2, + 4, ...")
         return F.conv_transpose2d(input, self.weight, self.bias, stride, before)
+
+
+class Crop(nn.Module):
+    """[batch, C, rows, columns] -> its upper left corner, [batch, C, height, width]."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image[:, :, : self.height, : self.width]
 
 
 def notebook_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
@@ -188,33 +200,32 @@ def conv_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
 
     Doubling is the repetition of pixels before a convolution, which leaves no chequerboard (Odena et al. 2016,
     "Deconvolution and Checkerboard Artifacts") and which every ONNX engine runs well. It takes most of the time, so the
-    encoder may have twice its filters.
+    encoder may have twice its filters. What it has doubled is cropped where the image cannot be halved evenly.
     """
     channels, height, width = image_shape
-    halvings = 0
-    while min(height, width) >> (halvings + 1) >= 4:
-        halvings += 1
-    unit = 2**halvings
-    if halvings < 2 or height % unit or width % unit:
-        unit = max(unit, 4)
-        fitting = "x".join(str(max(16, round(size / unit) * unit)) for size in (height, width))
+    if min(height, width) < CONV_SMALLEST:
+        fitting = "x".join(str(max(CONV_SMALLEST, side)) for side in (height, width))
         raise UsageError(
-            f"images are {height}x{width}; the conv network needs at least 16x16 and multiples of {unit}, "
-            f"such as --image-size {fitting}"
+            f"images are {height}x{width}; the conv network needs at least {CONV_SMALLEST}x{CONV_SMALLEST}, "
+            f"such as --image-size {fitting}; the preset mlp takes any size"
         )
+    halvings = (min(height, width) // 4).bit_length() - 1
     reading, filters = ([min(first << level, 256) for level in range(halvings)] for first in (32, 16))
-    rows, columns, deepest = height // unit, width // unit, filters[-1]
     hidden = 512
 
     features = nn.Sequential()
     for inputs, outputs in pairwise((channels, *reading)):
         features.extend([nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()])
-    features.extend([nn.Flatten(), *_dense(rows * columns * reading[-1], hidden)])
+    values = (height >> halvings) * (width >> halvings) * reading[-1]
+    features.extend([nn.Flatten(), *_dense(values, hidden)])
 
+    rows, columns, deepest = -(-height >> halvings), -(-width >> halvings), filters[-1]
     decoder = nn.Sequential(*_dense(latent_dim, hidden, rows * columns * deepest))
     decoder.append(nn.Unflatten(1, (deepest, rows, columns)))
     for inputs, outputs in pairwise((deepest, *reversed(filters))):
         decoder.extend([nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()])
+    if (rows << halvings, columns << halvings) != (height, width):
+        decoder.append(Crop(height, width))
     decoder.extend([nn.Conv2d(filters[0], channels, 3, padding=1), nn.Sigmoid()])
     vae = VAE(Encoder(features, hidden, latent_dim), decoder)
     vae.apply(_initialise_for_relu)
