@@ -139,3 +139,13 @@ def test_a_dense_layer_that_nobody_could_find_is_not_tried(monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             patch.setattr(forms, limit, value)
             assert operations(simplify(traced(network, 1, 6, 6))[0]) == ["Conv", "Reshape", "Gemm"]
+
+
+@pytest.mark.parametrize("raised", [ValueError, TypeError, RuntimeError])
+def test_a_form_that_cannot_be_built_is_not_used(raised: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise raised("the evaluator does not know that")
+
+    monkeypatch.setattr(forms, "matrix_of", fail)
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(8 * 4 * 4, 2))
+    assert operations(simplify(traced(network, 1, 6, 6))[0]) == ["Conv", "Reshape", "Gemm"]

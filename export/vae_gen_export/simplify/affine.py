@@ -72,7 +72,7 @@ def _build(part: Part, choice: Choice) -> Form | None:
     try:
         form = choice.build(part)
         return form if form is not None and form.agrees() else None
-    except ValueError:
+    except Exception:  # as with the probe
         return None
 
 
