@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import onnx
 from vae_gen.errors import BundleError, OutputError
-from vae_gen.files import make_folder
+from vae_gen.files import make_folder, partial_name
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
+from vae_gen.stores.local import LocalStore
 
 from vae_gen_export.opsets import in_oldest_opset
 from vae_gen_export.parity import BATCH_SIZES, measure_parity
@@ -23,7 +26,7 @@ from vae_gen_export.stamp import bundle_id, stamp
 from vae_gen_export.variants import AS_IS, Variant
 from vae_gen_export.variants.int8 import compare
 
-BUNDLE_FILES = {ENCODER, DECODER, MANIFEST}
+BUNDLE_FILES = (ENCODER, DECODER, MANIFEST)  # as they are put in place: a bundle is one once it has its manifest
 
 
 def is_decoder_alone(out: Path) -> bool:
@@ -45,8 +48,9 @@ def publish(
     An `out` that ends in .onnx is the decoder alone, which has its description within it, and no manifest beside it.
     `name` is what the model calls itself, by default as `out` is called; `licence` is by default its source's. Without
     `fold` the graphs stay as they were traced; `variant` says in which form they are then put. What is there already
-    is replaced only with `overwrite`, and a directory only if it is a bundle. Raises OutputError, NetworkError if the
-    graphs cannot be made, or BundleError if they do not agree with their source or, in int8, are not faster.
+    is replaced only with `overwrite`, and in a directory only if it is a bundle; a link is written through. Raises
+    OutputError, NetworkError if the graphs cannot be made, or BundleError if they do not agree with their source or,
+    in int8, are not faster.
     """
     check_free(out, overwrite)
     files = [DECODER] if is_decoder_alone(out) else [ENCODER, DECODER]
@@ -68,10 +72,11 @@ def publish(
         latent_std=source.latent_std,
         latent_kl=source.latent_kl,
     )
-    make_folder(out.parent)
+    target = out.resolve()
+    make_folder(target.parent)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-            bundle = Path(temporary) / "bundle"
+        with _stage(target) as stage:
+            bundle = stage / "bundle"
             bundle.mkdir()
             paths = {file: bundle / file for file in files}
             for file, path in paths.items():
@@ -92,14 +97,14 @@ def publish(
                 "packages": {each: metadata.version(each) for each in ("vae-gen", "torch", "onnx", "onnxruntime")},
             }
             if variant.quantize:
-                float32 = Path(temporary) / "float32.onnx"
+                float32 = stage / "float32.onnx"
                 _save(simplify(source.graph(DECODER))[0], plain, float32)
                 about["speed"] = compare(float32, paths[DECODER]).as_json()
             manifest = dataclasses.replace(manifest, export=about)
             manifest.write(bundle)
             check_free(out, overwrite)  # again: making it took a while
             whole = bundle / DECODER if is_decoder_alone(out) else bundle
-            _move_into_place(whole, out, Path(temporary) / "replaced")
+            _move_into_place(whole, target, stage / "replaced")
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
     return manifest
@@ -147,21 +152,43 @@ def check_free(out: Path, overwrite: bool) -> None:
     else:
         if out.is_file():
             raise OutputError(f"{out} is a file; give --out the name of a directory, or one that ends in .onnx")
-        there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-        strange = there - BUNDLE_FILES
+        there = set(LocalStore(str(out)).names())
+        strange = there.difference(BUNDLE_FILES)
     if there and not overwrite:
         raise OutputError(f"{out} already holds something; choose another --out, or give --overwrite")
     if strange:
         raise OutputError(f"{out} holds files that are no part of a bundle: {', '.join(sorted(strange))}")
 
 
-def _move_into_place(whole: Path, out: Path, replaced: Path) -> None:
-    """Rename `whole` to `out`; what was there goes to `replaced`, and comes back if that fails."""
-    if out.exists():
-        out.rename(replaced)
+@contextmanager
+def _stage(target: Path) -> Iterator[Path]:
+    """A new hidden directory on the disk of `target`, beside it or, where it is a directory, within; it vanishes."""
+    stage = (target if target.is_dir() else target.parent) / partial_name(target.name)
     try:
-        whole.rename(out)
+        stage.mkdir()
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _move_into_place(whole: Path, target: Path, replaced: Path) -> None:
+    """Rename `whole` to `target` or, where that is a directory, move the files.
+
+    What was there goes to `replaced`, and comes back if that fails.
+    """
+    if not target.is_dir():
+        whole.replace(target)
+        return
+    replaced.mkdir()
+    try:
+        for name in BUNDLE_FILES:
+            if (target / name).exists():
+                (target / name).replace(replaced / name)
+            (whole / name).replace(target / name)
     except BaseException:  # Ctrl-C too
-        if replaced.exists():
-            replaced.rename(out)
+        for name in BUNDLE_FILES:
+            if (replaced / name).exists():
+                (replaced / name).replace(target / name)
+            elif not (whole / name).exists():
+                (target / name).unlink()
         raise

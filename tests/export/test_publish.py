@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.metrics_log import read_metrics
 
 from tests.conftest import MODELS
+from tests.disks import disk_in_memory, remount
 from tests.models import generate
 from tests.telemetry import WATCH
 from tests.train.conftest import small_data  # noqa: F401
@@ -197,24 +199,87 @@ def test_a_bundle_is_replaced_only_when_asked_and_only_if_it_is_one(bundle: Path
     ("failure", "raised"),
     [(OSError(28, "No space left on device"), OutputError), (KeyboardInterrupt(), KeyboardInterrupt)],
 )
-def test_a_failure_brings_the_old_bundle_back(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, raised: type[BaseException]
+@pytest.mark.parametrize("before", ["bundle", "empty", "nothing"])
+def test_a_failure_leaves_what_was_there(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+    failure: BaseException,
+    raised: type[BaseException],
 ) -> None:
     out = tmp_path / "out"
-    publish(open_run(run), out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    rename = Path.rename
+    if before == "bundle":
+        publish(open_run(run), out)
+    elif before == "empty":
+        out.mkdir()
+    there = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    replace = Path.replace
 
-    def fail_for_the_new_one(self: Path, target: Path) -> Path:
-        if self.name == "bundle":
-            raise failure
-        return rename(self, target)
+    def fail_for_the_last(self: Path, target: Path) -> Path:
+        if self.name == "bundle" or (self.name, target.parent) == ("manifest.json", out):
+            if self.parent.name == "bundle" and raised is KeyboardInterrupt:
+                replace(self, target)  # which may come when it is done, and nobody knows it yet
+            if self.parent.name != "replaced":
+                raise failure
+        return replace(self, target)
 
-    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    source = open_run(run)
+    monkeypatch.setattr(Path, "replace", fail_for_the_last)
     with pytest.raises(raised, match=r"cannot write .*out: No space left" if raised is OutputError else None):
+        publish(source, out, name="other", overwrite=True)
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == there
+
+
+@pytest.mark.parametrize("out", [".", "link", "dangling"])
+def test_a_bundle_goes_where_its_name_leads(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "place"
+    (place / "real").mkdir(parents=True)
+    (place / "link").symlink_to("real")
+    (place / "dangling").symlink_to("new")
+    monkeypatch.chdir(place / "real" if out == "." else place)
+    expected = place / ("new" if out == "dangling" else "real")
+    for overwrite in ([], ["--overwrite"]):
+        assert main(["export", "mnist", "--out", out, "--name", f"{len(overwrite)}", *overwrite]) == 0
+        assert {path.name for path in expected.iterdir()} == {"encoder.onnx", "decoder.onnx", "manifest.json"}
+        assert Manifest.read(expected).description.name == f"{len(overwrite)}"
+        vae_gen.load(expected).check()
+        assert {path.name for path in place.iterdir()} == {"real", "link", "dangling", expected.name}
+        assert (place / "link").is_symlink()
+        assert (place / "dangling").is_symlink()
+    assert main(["export", "mnist", "--out", out]) == 1
+    assert f"{Path(out)} already holds something" in capsys.readouterr().err
+
+
+def test_a_decoder_alone_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.onnx").symlink_to("real.onnx")
+    for overwrite in ([], ["--overwrite"]):
+        assert main(["export", "mnist", "--out", str(tmp_path / "link.onnx"), "--quiet", *overwrite]) == 0
+        assert {path.name: path.is_symlink() for path in tmp_path.iterdir()} == {"link.onnx": True, "real.onnx": False}
+        vae_gen.load(tmp_path / "real.onnx").check()
+
+
+def test_a_bundle_fills_a_disk_of_its_own(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with disk_in_memory(out, "20m"):
+        publish(open_run(run), out)
         publish(open_run(run), out, name="other", overwrite=True)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+        there = {path.name: path.read_bytes() for path in out.iterdir()}
+        assert there.keys() == {"encoder.onnx", "decoder.onnx", "manifest.json"}
+        assert Manifest.read(out).description.name == "other"
+        remount(out, f"size={shutil.disk_usage(out).used}")
+        with pytest.raises(OutputError, match=r"cannot write .*out: No space left on device"):
+            publish(open_run(run), out, name="third", overwrite=True)
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == there
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_export_left_is_no_hindrance(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/.out.1234-5678.partial").mkdir(parents=True)
+    publish(open_run(run), tmp_path / "out")
+    vae_gen.load(tmp_path / "out").check()
 
 
 def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
