@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import nn
 from vae_gen.cli import main
 from vae_gen.datasets import DataSet
 from vae_gen.errors import DataError, StoppedError, UsageError, VaeGenError
+from vae_gen.manifest import Manifest
 from vae_gen_export.publish import publish
 from vae_gen_export.sources.training_run import open_run
 from vae_gen_train import posterior_variances, prior, trainer
@@ -50,9 +52,14 @@ def test_a_signal_while_the_variances_are_found_stops_at_once_and_is_made_good(
         trainer.train(data, run, config())
     assert calls == [16, 16]
     assert not has_variances(Checkpoint.open(run).load_network())
-    unfinished = f"{run} is not finished: step 16 of 16, and its encoder says log_var = 0 everywhere"
+    unfinished = "step 16 of 16, and its encoder says log_var = 0 everywhere, as the variances are found last"
     assert main(["export", str(run), "--out", str(tmp_path / "early")]) == 0
-    assert unfinished in capsys.readouterr().err
+    assert f"{run} is not finished: {unfinished}; go on with" in capsys.readouterr().err
+    manifest = Manifest.read(tmp_path / "early")
+    assert manifest.training["unfinished"] == unfinished
+    assert manifest.metrics.keys() == {"command"}  # those of step 6 are of the network without its prior
+    assert main(["info", str(tmp_path / "early")]) == 0
+    assert re.search(f"^ *unfinished +{re.escape(unfinished)}$", capsys.readouterr().out, re.MULTILINE)
 
     monkeypatch.undo()
     monkeypatch.setattr(trainer, "draw_report", lambda *arguments: None)
@@ -122,7 +129,9 @@ def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path
     assert [record["discriminator"] is None for record in fitted] == [True, True, False, False, False]
     assert [record["step"] for record in records if record["split"] == "test"] == [6, 16]
 
-    publish(open_run(tmp_path / "run"), tmp_path / "bundle")
+    manifest = publish(open_run(tmp_path / "run"), tmp_path / "bundle")
+    assert list(manifest.training) == ["steps", "config", "data", "packages"]
+    assert [manifest.metrics[split]["step"] for split in ("validation", "test")] == [16, 16]
     network = Checkpoint.open(tmp_path / "run").load_network().eval()
     model = vae_gen.load(tmp_path / "bundle")
     z = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)

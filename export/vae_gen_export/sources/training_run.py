@@ -25,6 +25,7 @@ def open_run(run: Path) -> Networks:
     checkpoint = Checkpoint.open(run)
     vae = checkpoint.load_network()
     config = checkpoint.config
+    unfinished = _unfinished(checkpoint, vae)
     return Networks(
         parts={ENCODER: vae.encoder, DECODER: vae.decoder},
         latent_dim=config.latent_dim,
@@ -34,23 +35,24 @@ def open_run(run: Path) -> Networks:
         latent_kl=tuple(checkpoint.latents["kl"]),
         training={
             "steps": checkpoint.step,
+            **({"unfinished": unfinished} if unfinished else {}),
             "config": config.as_dict(),
             "data": checkpoint.data,
             "packages": checkpoint.packages,
         },
         metrics={"command": _command(config, *remembered(run)), **_metrics(run, checkpoint.step, config)},
-        note=_note(run, checkpoint, vae),
+        note=f"{run} is not finished: {unfinished}; go on with vae-gen train --resume {run}" if unfinished else "",
     )
 
 
-def _note(run: Path, checkpoint: Checkpoint, vae: VAE) -> str:
-    """That the run is not finished, if it is not."""
+def _unfinished(checkpoint: Checkpoint, vae: VAE) -> str:
+    """How far the run came, if it is not finished."""
     step, steps = checkpoint.step, checkpoint.config.total_steps
     unknown = checkpoint.has_prior and not has_variances(vae)
     if step == steps and not unknown:
         return ""
     but = ", and its encoder says log_var = 0 everywhere, as the variances are found last" if unknown else ""
-    return f"{run} is not finished: step {step:,} of {steps:,}{but}; go on with vae-gen train --resume {run}"
+    return f"step {step:,} of {steps:,}{but}"
 
 
 def _command(config: TrainConfig, data: Path | None, data_options: DataOptions) -> str:
@@ -67,13 +69,13 @@ def _command(config: TrainConfig, data: Path | None, data_options: DataOptions) 
 
 
 def _metrics(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
-    """What the run measured on whole splits, the last time up to that step; it did so with PyTorch as it went."""
+    """What the run measured on whole splits, with PyTorch as it went: of the network after that very step, if of it."""
     unit = OBJECTIVES[config.objective].unit
     total = "their sum" if config.beta == 1 else f"reconstruction + {config.beta:g} kl"
     units = f"means per image in nats; reconstruction: {unit}, one posterior draw; total: {total}"
     names = ("step", "reconstruction", "kl", "total", "sse")
     found = {}
     for record in read_metrics(run):
-        if record["step"] <= step and record["split"] in ("validation", "test"):
+        if record["step"] == step and record["split"] in ("validation", "test"):
             found[record["split"]] = {name: record[name] for name in names if name in record}
-    return {"units": units, **found}
+    return {"units": units, **found} if found else {}
