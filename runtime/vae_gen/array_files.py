@@ -75,7 +75,8 @@ def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: 
         for file in files
         for status in [file.stat()]
     ]
-    slot = Slot.of([str(file.resolve()) for file in files] + [shape, options.invert], states)
+    splits = {name: len(arrays[name]) for name in order}  # a file alone is split otherwise than a folder that has it
+    slot = Slot.of([str(file.resolve()) for file in files] + [shape, options.invert, splits], states)
     known = slot.read()
     if known is None and not ready:
         chunks = (
@@ -84,8 +85,8 @@ def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: 
         slot.write_images(shape, chunks)
     if not ready:
         images = slot.open_images()
-        ends = np.cumsum([len(arrays[name]) for name in order])
-        arrays = {name: images[end - len(arrays[name]) : end] for name, end in zip(order, ends, strict=True)}
+        ends = np.cumsum(list(splits.values()))
+        arrays = {name: images[end - splits[name] : end] for name, end in zip(order, ends, strict=True)}
     if known is None:
         known = {
             "files": [str(file.resolve()) for file in files],

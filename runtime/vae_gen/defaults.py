@@ -5,3 +5,4 @@ SUFFIXES = {"npy": ".npy", "npz": ".npz", "tar": ".tar", "zip": ".zip", "idx": "
 FORMATS = ("png", *SUFFIXES)
 MAX_TEMPERATURE = 100
 MAX_THREADS = 1024  # or processes
+CHECKPOINT = "checkpoint.safetensors"  # in the directory of every training run

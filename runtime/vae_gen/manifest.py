@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vae_gen.defaults import CHECKPOINT
 from vae_gen.errors import BundleError
 from vae_gen.files import as_text, is_there, whole_file
 from vae_gen.reading import UNIT, flaw_of
@@ -146,7 +147,8 @@ class Manifest:
         path = directory / MANIFEST
         try:
             if not is_there(path):
-                raise BundleError(f"{directory} is not a bundle: it has no {MANIFEST}")
+                run = "; it is a training run, and vae-gen export makes one of it" * is_there(directory / CHECKPOINT)
+                raise BundleError(f"{directory} is not a bundle: it has no {MANIFEST}{run}")
             values = json.loads(path.read_text("utf-8"))
             _check_json(values)
         except (OSError, ValueError, RecursionError) as error:

@@ -28,6 +28,7 @@ from vae_gen.cache import Slot
 from vae_gen.companions import is_companion
 from vae_gen.cpus import usable_cpus
 from vae_gen.data_options import DataOptions, Notify
+from vae_gen.defaults import CHECKPOINT
 from vae_gen.errors import DataError
 from vae_gen.fitting import fit_picture, is_grey, shown_size
 from vae_gen.images import ByteImages, ImageShape
@@ -78,7 +79,7 @@ class Listing:
     """What lies in a folder and in those below it."""
 
     pictures: list[PictureFile]  # in the order of the cache
-    others: Counter[str]  # files that are no pictures, or contact sheets of some; by suffix, or in words
+    others: Counter[str]  # files that are no pictures, or were drawn of some; by suffix, or in words
 
     @property
     def state(self) -> str:
@@ -125,10 +126,13 @@ def list_pictures(folder: Path) -> Listing:
     suffixes = picture_suffixes()
     found: list[tuple[str, tuple[int, int, int]]] = []
     others: Counter[str] = Counter()
+    runs = []
     try:
         for name, status in walk(folder):
             suffix = PurePosixPath(name).suffix.lower()
-            if suffix in suffixes and is_companion(folder, name):
+            if PurePosixPath(name).name == CHECKPOINT:
+                runs.append(name.removesuffix(CHECKPOINT))
+            elif suffix in suffixes and is_companion(folder, name):
                 others["contact sheet"] += 1
             elif suffix in suffixes or not suffix:
                 found.append((name, (status.st_size, status.st_mtime_ns, status.st_ctime_ns)))
@@ -136,6 +140,10 @@ def list_pictures(folder: Path) -> Listing:
                 others[suffix] += 1
     except OSError as error:
         raise DataError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
+    drawn = {name for run in runs for name, _ in found if name.startswith(run)}
+    if runs:
+        others["of training runs"] = len(runs) + len(drawn)
+        found = [(name, state) for name, state in found if name not in drawn]
     tops = {name.partition("/")[0] for name, _ in found if "/" in name}
     splits = {top: SPLIT_FOLDERS[top.casefold()] for top in tops if top.casefold() in SPLIT_FOLDERS}
     if not {"train"} < set(splits.values()):

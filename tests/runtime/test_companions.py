@@ -67,6 +67,19 @@ def test_a_data_set_leaves_the_sheet_out_and_says_so() -> None:
     assert said[-1] == "runs also holds files that are not used: 1 .json, 1 .npy, 1 contact sheet"
 
 
+def test_a_data_set_leaves_out_what_training_runs_have_drawn() -> None:
+    sample(*RUN, "--out", "pictures")
+    for run in ("pictures/runs/mlp", "pictures/runs/conv"):
+        Path(run, "reconstructions").mkdir(parents=True)
+        for name in ("checkpoint.safetensors", "samples.png", "reconstructions/step-000500.png"):
+            Path(run, name).write_bytes(Path("pictures/grid.png").read_bytes())
+    said: list[str] = []
+    data = load_data_set(Path("pictures"), notify=said.append)
+    assert data.test is not None
+    assert sum(map(len, (data.train, data.validation, data.test))) == 14
+    assert said[-1].endswith("files that are not used: 1 .json, 1 .npy, 1 contact sheet, 6 of training runs")
+
+
 @pytest.mark.parametrize(
     "manifest",
     [None, "[", "[]", '{"name": "my web page", "grid": "3x3"}', '{"decoder_sha256": "0", "grid": null}'],

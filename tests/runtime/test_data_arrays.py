@@ -12,6 +12,7 @@ import pytest
 from vae_gen.data_options import DataOptions
 from vae_gen.datasets import load_data_set
 from vae_gen.errors import DataError
+from vae_gen.splits import sha256_of_images
 
 from tests.runtime.data_files import idx, pixels, sizes
 
@@ -111,6 +112,23 @@ def test_a_directory_named_as_mnist_takes_the_options_too(folder: Path) -> None:
     assert inverted.test is not None
     np.testing.assert_array_equal(inverted.test, np.repeat(255 - test[:, None], 3, 1))
     assert load_data_set(folder, DataOptions(image_size=(12, 12))).image_shape == (1, 12, 12)
+
+
+@pytest.mark.parametrize("first", ["folder", "file"])
+def test_a_file_and_the_folder_that_has_it_are_kept_apart(folder: Path, first: str) -> None:
+    images = pixels(24, 6, 8)
+    path = folder / "train-images-idx3-ubyte"
+    path.write_bytes(idx(images))
+    inverted = 255 - images[:, None]
+    for place in (folder, path) if first == "folder" else (path, folder):
+        data = load_data_set(place, DataOptions(invert=True))
+        if place == folder:
+            assert (sizes(data), data.test_sha256) == ((22, 2, 0), None)
+            np.testing.assert_array_equal(data.validation, inverted[:2])
+        else:
+            assert sizes(data) == (20, 2, 2)
+            np.testing.assert_array_equal(data.validation, inverted[:2])
+            assert data.test_sha256 == sha256_of_images([inverted[2:4]])
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,11 @@ def test_an_unknown_name_lists_what_ships(tmp_path: Path) -> None:
         load("mnits")
     with pytest.raises(BundleError, match=r"is not a bundle: it has no manifest\.json"):
         load(tmp_path)
+    (tmp_path / "checkpoint.safetensors").touch()
+    with pytest.raises(
+        BundleError, match=r"no manifest\.json; it is a training run, and vae-gen export makes one of it"
+    ):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx"])

@@ -242,3 +242,13 @@ def test_a_prior_of_another_version_is_refused(data: DataSet, tmp_path: Path) ->
         Checkpoint.open(run).load_network()
     with pytest.raises(DataError, match=message):
         trainer.resume(data, run)
+
+
+def test_a_target_without_steps_against_a_discriminator_is_refused(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--preset", "mlp", "--adversarial-share", "0", "--adversarial-target", "reconstructions"]
+    assert main(["train", *options, "--data", str(small_data), "--out", str(tmp_path / "run")]) == 2
+    assert (
+        "--adversarial-target is for the steps against a discriminator, and there are none" in capsys.readouterr().err
+    )

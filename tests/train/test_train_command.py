@@ -13,7 +13,7 @@ import pytest
 import torch
 from vae_gen.cli import main
 from vae_gen.datasets import DataSet
-from vae_gen.errors import StoppedError
+from vae_gen.errors import DataError, StoppedError
 from vae_gen_train import trainer
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.metrics_log import read_metrics
@@ -25,7 +25,7 @@ from tests.train.small_runs import config
 def test_every_option_reaches_the_run(small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"--steps": 3, "--batch-size": 5, "--lr": 0.01, "--latent-dim": 2, "--seed": 9, "--device": "cpu"}
     arguments = [str(item) for pair in options.items() for item in pair]
-    run = str(tmp_path / "run")
+    run = str(tmp_path / "my run")
     threads = torch.get_num_threads()
     status = main(
         ["train", "--preset", "notebook-relu", "--data", str(small_data), "--out", run, "--threads", "1", *arguments]
@@ -39,7 +39,7 @@ def test_every_option_reaches_the_run(small_data: Path, tmp_path: Path, capsys: 
     assert {name: found[name] for name in expected} == expected
     errors = capsys.readouterr().err
     assert "step      3  test        reconstruction" in errors
-    assert f"next: vae-gen export {run}" in errors
+    assert f"next: vae-gen export '{run}'" in errors
 
     assert main(["train", "--resume", run, "--data", str(small_data), "--steps", "5", "--quiet"]) == 0
     assert Checkpoint.open(Path(run)).step == 5
@@ -133,3 +133,26 @@ def test_a_signal_during_the_last_evaluation_saves_and_stops(data: DataSet, tmp_
     assert not (tmp_path / "run/samples.png").exists()
     trainer.resume(data, tmp_path / "run")
     assert (tmp_path / "run/samples.png").exists()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_said_to_be(data: DataSet, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer.train(data, run, config("notebook", threads=1))
+    begun = Checkpoint.open(run)
+    trainer.resume(data, run, steps=13)
+    with pytest.raises(DataError, match=r"checkpoint\.safetensors was replaced while it was read"):
+        begun.load_network()
+    Checkpoint.open(run).load_network()
+
+
+@pytest.mark.parametrize("when", ["the network is built", "its prior is"])
+def test_too_little_memory_is_told(
+    when: str, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    huge = ["--latent-dim", "100000000000"] if when == "the network is built" else ["--flow-width", "20000000"]
+    run = tmp_path / "run"
+    run_it = ["train", "--data", str(small_data), "--preset", "mlp", "--steps", "1", "--prior-steps", "1", "--quiet"]
+    assert main([*run_it, "--out", str(run), *huge]) == 1
+    assert "not enough memory for such steps; begin a run with a smaller --batch-size" in capsys.readouterr().err
+    assert run.exists() == (when == "its prior is")

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
+from vae_gen.defaults import CHECKPOINT
 from vae_gen.errors import DataError
 from vae_gen.files import is_there, whole_file
 from vae_gen.images import ImageShape
@@ -26,7 +27,7 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE, build
 from vae_gen_train.prior import Prior, PriorFit
 
-FILE_NAME = "checkpoint.safetensors"
+FILE_NAME = CHECKPOINT
 FORMAT = "vae-gen checkpoint 1"
 NETWORK, AVERAGED, OPTIMISER, PRIOR = "network.", "averaged.", "optimiser.", "prior."
 
@@ -36,6 +37,7 @@ class Checkpoint:
     """What the header of a checkpoint says, and where its tensors lie."""
 
     path: Path
+    header: str  # all of what follows, as it lies in the file
     step: int  # steps done, the prior's among them
     config: TrainConfig
     image_shape: ImageShape
@@ -57,7 +59,7 @@ class Checkpoint:
             values = json.loads(header["state"])
             values["config"] = TrainConfig(**values["config"])
             values["image_shape"] = tuple(values["image_shape"])
-            return cls(path=path, **values)
+            return cls(path=path, header=header["state"], **values)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is damaged or of another version: {error}") from error
 
@@ -104,6 +106,8 @@ class Checkpoint:
 
     def _tensors(self, prefix: str) -> dict[str, Tensor]:
         with safe_open(self.path, "pt") as file:
+            if (file.metadata() or {}).get("state") != self.header:
+                raise DataError(f"{self.path} was replaced while it was read, by a run that goes on; try again")
             names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118, it is no dict
             return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -56,12 +57,17 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 @click.option("--resume", "resumed", type=options.PathType(), help="Continue the run in this directory.")
 @click.option("--steps", type=int, help="Optimiser steps, without those of the prior.")
 @click.option("--batch-size", type=int, help="Images a step, of all processes together.")
-@click.option("--accumulate", type=int, help="Parts of a batch that are computed one after the other, for less memory.")
+@click.option(
+    "--accumulate",
+    type=int,
+    help="Parts of a batch that are computed one after the other, for less memory. The prior's steps against the "
+    "discriminator take so many times fewer images instead.",
+)
 @click.option("--lr", type=float, help="Learning rate.")
 @click.option("--lr-warmup", type=int, help="Steps over which the learning rate rises from 0.")
 @click.option("--lr-schedule", type=click.Choice(SCHEDULES), help="constant, or cosine: falling to 0 at the last step.")
 @click.option("--clip-norm", type=float, help="Largest norm of the gradients; 0: any.")
-@click.option("--weight-decay", type=float, help="How fast AdamW shrinks the hidden layers' weights; 0: not at all.")
+@click.option("--weight-decay", type=float, help="How fast AdamW shrinks the weights; 0: not at all.")
 @click.option("--ema", type=float, help="Decay of the averaged weights, such as 0.999; 0: do without.")
 @click.option(
     "--objective",
@@ -72,7 +78,11 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 @click.option("--beta", type=float, help="Weight of the KL divergence.")
 @click.option("--kl-warmup", type=int, help="Steps over which that weight rises from 0.")
 @click.option("--free-bits", type=float, help="Nats that each latent may use without a cost.")
-@click.option("--precision", type=click.Choice(PRECISIONS), help="bf16 is faster where the processor knows it.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="Of the VAE's steps; bf16 is faster where the processor knows it.",
+)
 @click.option("--latent-dim", type=int, help="Number of latents.")
 @click.option(
     "--prior-steps",
@@ -151,6 +161,8 @@ def train(
             if without_effect:
                 option = "--" + without_effect[0].replace("_", "-")
                 raise UsageError(f"{option} is for the prior, and prior-steps is 0; give --prior-steps too")
+            if settings["adversarial_target"] is not None and not config.adversarial_share:
+                raise UsageError("--adversarial-target is for the steps against a discriminator, and there are none")
             return config
         return dataclasses.replace(saved.config, **{name: value for name, value in changes.items() if value})
 
@@ -178,7 +190,7 @@ def train(
                 trainer.train(images, run, config, progress, world)
             else:
                 trainer.resume(images, run, **changes, progress=progress, world=world)
-    options.say(f"the run is in {run}; next: vae-gen export {run} --out bundles/NAME", quiet)
+    options.say(f"the run is in {run}; next: vae-gen export {shlex.quote(str(run))} --out bundles/NAME", quiet)
 
 
 def _start(images: DataSet, name: str, config: TrainConfig, run: Path, device: str, world: World) -> str:

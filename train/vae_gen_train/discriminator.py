@@ -34,7 +34,8 @@ class Discriminator(nn.Sequential):
 
         Goodfellow et al. 2014, "Generative Adversarial Nets", eq. 1. 2 log 2 = 1.386 where it can tell nothing. The
         penalty is R1 (Mescheder et al. 2018, "Which Training Methods for GANs do actually Converge?", eq. 9), every few
-        steps with as much more weight (Karras et al. 2020, "StyleGAN2", section 4.1).
+        steps with as much more weight (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN",
+        section 3.1).
         """
         penalised = step % PENALTY_EVERY == 0
         real = real.detach().requires_grad_(penalised)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,7 +27,7 @@ from typing import Any
 
 import torch
 from vae_gen.datasets import DataSet
-from vae_gen.errors import OutputError, StoppedError, UsageError
+from vae_gen.errors import OutputError, StoppedError, UsageError, VaeGenError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.stores.local import LocalStore
 
@@ -60,10 +61,11 @@ def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = SI
     config = dataclasses.replace(config, threads=world.threads(config.threads), processes=world.size)
     device = world.select_device(config.device)
     torch.manual_seed(config.seed)
-    vae = build(config.network, data.image_shape, config.latent_dim)
+    with _memory_errors():
+        vae = build(config.network, data.image_shape, config.latent_dim)
     if world.writes:
         make_folder(run)
-    with _alone(run, world), _output_errors(run), world.explained("starting"):
+    with _alone(run, world), _output_errors(run), _memory_errors(), world.explained("starting"):
         if world.writes and LocalStore(str(run)).names():
             raise OutputError(f"{run} is not empty; choose another --out, or continue a run with --resume {run}")
         _Run(data, run, config, vae, device, progress, world).go(first_step=0)
@@ -86,7 +88,7 @@ def resume(
     no checkpoint, and UsageError if `data` is not what the run began with or `steps` are fewer than are done.
     """
     given = {"steps": steps, "device": device, "threads": threads}
-    with _alone(run, world), _output_errors(run), world.explained("starting"):
+    with _alone(run, world), _output_errors(run), _memory_errors(), world.explained("starting"):
         saved = Checkpoint.open(run)
         config = _to_go_on(run, saved, data, {name: value for name, value in given.items() if value is not None}, world)
         vae = build(config.network, data.image_shape, config.latent_dim)
@@ -251,9 +253,10 @@ class _Run:
             raise StoppedError(self._how_to_go_on(config.total_steps), stopping)
 
     def _how_to_go_on(self, step: int) -> str:
+        run = shlex.quote(str(self.run))
         if step == self.config.total_steps:
-            return f"all {step} steps are saved; finish with --resume {self.run}"
-        return f"step {step} of {self.config.total_steps} is saved; go on with --resume {self.run}"
+            return f"all {step} steps are saved; finish with --resume {run}"
+        return f"step {step} of {self.config.total_steps} is saved; go on with --resume {run}"
 
     def _begin(self, first_step: int) -> None:
         if first_step == 0:
@@ -296,3 +299,17 @@ def _output_errors(run: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"cannot write to {error.filename or run}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn PyTorch's words for too little memory, of a GPU's or of the processors', into VaeGenError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
+            raise
+        raise VaeGenError(
+            "there is not enough memory for such steps; begin a run with a smaller --batch-size or --image-size, "
+            f"or with --accumulate ({' '.join(str(error).split())[:200]})"
+        ) from error

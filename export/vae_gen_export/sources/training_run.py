@@ -41,7 +41,9 @@ def open_run(run: Path) -> Networks:
             "packages": checkpoint.packages,
         },
         metrics={"command": _command(config, *remembered(run)), **_metrics(run, checkpoint.step, config)},
-        note=f"{run} is not finished: {unfinished}; go on with vae-gen train --resume {run}" if unfinished else "",
+        note=f"{run} is not finished: {unfinished}; go on with vae-gen train --resume {shlex.quote(str(run))}"
+        if unfinished
+        else "",
     )
 
 
