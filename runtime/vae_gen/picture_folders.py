@@ -129,8 +129,9 @@ def list_pictures(folder: Path) -> Listing:
     runs = []
     try:
         for name, status in walk(folder):
-            suffix = PurePosixPath(name).suffix.lower()
-            if PurePosixPath(name).name == CHECKPOINT:
+            path = PurePosixPath(name)
+            suffix = path.suffix.lower()
+            if path.name == CHECKPOINT:
                 runs.append(name.removesuffix(CHECKPOINT))
             elif suffix in suffixes and is_companion(folder, name):
                 others["contact sheet"] += 1
@@ -140,10 +141,10 @@ def list_pictures(folder: Path) -> Listing:
                 others[suffix] += 1
     except OSError as error:
         raise DataError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
-    drawn = {name for run in runs for name, _ in found if name.startswith(run)}
     if runs:
-        others["of training runs"] = len(runs) + len(drawn)
-        found = [(name, state) for name, state in found if name not in drawn]
+        count = len(runs) + len(found)
+        found = [(name, state) for name, state in found if not name.startswith(tuple(runs))]
+        others["of training runs"] = count - len(found)
     tops = {name.partition("/")[0] for name, _ in found if "/" in name}
     splits = {top: SPLIT_FOLDERS[top.casefold()] for top in tops if top.casefold() in SPLIT_FOLDERS}
     if not {"train"} < set(splits.values()):

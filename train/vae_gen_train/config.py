@@ -55,7 +55,7 @@ class TrainConfig:
     lr_schedule: str = "constant"  # one of SCHEDULES; see schedule.py
     ema: float = 0.0  # decay of the averaged weights, a step; 0: none are kept
     clip_norm: float = 0.0  # the gradients' largest norm; 0: any
-    weight_decay: float = 0.0  # of the hidden layers' weights, times the learning rate, a step; see step.py
+    weight_decay: float = 0.0  # of the layers not next to the latents, times the learning rate, a step; see step.py
     accumulate: int = 1  # micro-batches a step
     precision: str = "fp32"  # one of PRECISIONS
     processes: int = 1  # that share every batch; set when the run begins

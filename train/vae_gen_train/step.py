@@ -146,10 +146,10 @@ class Stepper:
 
 
 def adam(vae: VAE, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW for all parameters of `vae`; what decays is the hidden layers' weights.
+    """AdamW for all parameters of `vae`; what decays is the weights of the layers not next to the latents.
 
-    Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2. The layers next to the latents do
-    not decay: their scale is what the KL divergence weighs against the reconstruction.
+    Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2. The scale of the layers next to the
+    latents is what the KL divergence weighs against the reconstruction.
     """
     _, *decoder = _weights(vae.decoder)
     decaying = [*_weights(vae.encoder.features), *decoder]

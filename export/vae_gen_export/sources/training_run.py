@@ -71,7 +71,7 @@ def _command(config: TrainConfig, data: Path | None, data_options: DataOptions) 
 
 
 def _metrics(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
-    """What the run measured on whole splits, with PyTorch as it went: of the network after that very step, if of it."""
+    """What the run measured on whole splits, with PyTorch as it went, after that very step; nothing if it did not."""
     unit = OBJECTIVES[config.objective].unit
     total = "their sum" if config.beta == 1 else f"reconstruction + {config.beta:g} kl"
     units = f"means per image in nats; reconstruction: {unit}, one posterior draw; total: {total}"
