@@ -16,6 +16,9 @@ from vae_gen.idx import open_unpacked
 from vae_gen.image_arrays import Array, as_images, fit_images, read_arrays
 from vae_gen.images import ImageShape
 from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
+from vae_gen.tones import AS_THEY_ARE, hint_if_dark
+
+LOOKED_AT = 1000  # images, to see whether all are dark
 
 Arrays = dict[str, Array]  # by split
 
@@ -33,7 +36,7 @@ def load_array_file(path: Path, options: DataOptions, notify: Notify) -> DataSet
         raise DataError(
             f"{path} is no .npy, .npz or IDX file; give --data one of these, or a folder of pictures (not one picture)"
         )
-    arrays = {name: as_images(array, str(path), options.channels) for name, array in found.items()}
+    arrays = {name: as_images(array, str(path), options.channels, white=options.white) for name, array in found.items()}
     if len(arrays) == 1:
         (images,) = arrays.values()
         check_enough(len(images), str(path))
@@ -60,7 +63,7 @@ def load_array_file(path: Path, options: DataOptions, notify: Notify) -> DataSet
 def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: Notify) -> DataSet:
     """A data set of arrays [n, C, H, W], fitted to the options and kept in the cache if they are not so already.
 
-    Raises DataError for floats outside [0, 1], OutputError if the cache cannot be written.
+    Raises DataError for values beyond black and white, OutputError if the cache cannot be written.
     """
     size = options.image_size or arrays["train"].shape[2:]
     shape: ImageShape = (options.channels or arrays["train"].shape[1], *size)
@@ -68,7 +71,8 @@ def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: 
     if found != shape:
         sizes = [f"{height}x{width}, channels {channels}" for channels, height, width in (found, shape)]
         notify(f"{files[0]}: the images are of {sizes[0]}; they are fitted to {sizes[1]}")
-    ready = all(each.shape[1:] == shape and each.dtype == np.uint8 for each in arrays.values()) and not options.invert
+    ready = all(each.shape[1:] == shape and each.dtype == np.uint8 for each in arrays.values())
+    ready = ready and options.tones == AS_THEY_ARE
     order = [name for name in ("test", "validation", "train") if name in arrays]
     states = [
         [file.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
@@ -76,11 +80,11 @@ def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: 
         for status in [file.stat()]
     ]
     splits = {name: len(arrays[name]) for name in order}  # a file alone is split otherwise than a folder that has it
-    slot = Slot.of([str(file.resolve()) for file in files] + [shape, options.invert, splits], states)
+    slot = Slot.of([str(file.resolve()) for file in files] + [shape, [options.invert, options.white], splits], states)
     known = slot.read()
     if known is None and not ready:
         chunks = (
-            chunk for name in order for chunk in fit_images(arrays[name], shape, f"{files[0]}, {name}", options.invert)
+            chunk for name in order for chunk in fit_images(arrays[name], shape, f"{files[0]}, {name}", options.tones)
         )
         slot.write_images(shape, chunks)
     if not ready:
@@ -94,4 +98,6 @@ def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: 
             "test_sha256": sha256_of_images([arrays["test"]]) if "test" in arrays else None,
         }
         slot.write(known, in_cache=not ready)
+    if hint := hint_if_dark(options.tones.brightest(arrays["train"][:LOOKED_AT], 255)):
+        notify(hint)
     return DataSet(known["sha256"], known["test_sha256"], arrays["train"], arrays["validation"], arrays.get("test"))

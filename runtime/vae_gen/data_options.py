@@ -9,6 +9,7 @@ from typing import Any
 
 from vae_gen.errors import UsageError
 from vae_gen.manifest import COLOR_MODES
+from vae_gen.tones import Tones
 
 MAX_IMAGE_SIDE = 4096  # pixels
 
@@ -22,9 +23,11 @@ class DataOptions:
     image_size: tuple[int, int] | None = None  # height, width
     channels: int | None = None  # 1 grey, 3 colour, 4 colour and alpha
     skip_bad: bool = False  # leave out pictures that cannot be read, instead of failing
-    invert: bool = False  # swap black and white, but not alpha
+    invert: bool = False  # this and the next as in Tones
+    white: float | None = None
 
     def __post_init__(self) -> None:
+        _ = self.tones  # which looks at its values
         if self.image_size is not None and not all(1 <= side <= MAX_IMAGE_SIDE for side in self.image_size):
             height, width = self.image_size
             raise UsageError(f"image-size is {height}x{width}; both sides must be from 1 to {MAX_IMAGE_SIDE}")
@@ -32,11 +35,15 @@ class DataOptions:
             raise UsageError(f"channels is {self.channels}; it must be 1 (grey), 3 (colour) or 4 (colour and alpha)")
 
     @property
+    def tones(self) -> Tones:
+        return Tones(self.invert, self.white)
+
+    @property
     def as_options(self) -> list[str]:
         """The words that say it on the command line."""
         words = ["--image-size", "{}x{}".format(*self.image_size)] if self.image_size is not None else []
         words += ["--channels", str(self.channels)] if self.channels is not None else []
-        return words + ["--skip-bad"] * self.skip_bad + ["--invert"] * self.invert
+        return words + ["--skip-bad"] * self.skip_bad + self.tones.as_options
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

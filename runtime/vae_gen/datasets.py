@@ -13,6 +13,7 @@ from vae_gen.files import is_there
 from vae_gen.idx import parse_idx, read_idx_bytes
 from vae_gen.picture_folders import load_folder
 from vae_gen.splits import FEWEST, VALIDATION_SHARE, DataSet
+from vae_gen.tones import AS_THEY_ARE
 
 __all__ = ["DataOptions", "DataSet", "load_data_set", "load_idx_directory"]
 
@@ -45,7 +46,7 @@ def load_data_set(path: Path, options: DataOptions = AS_FOUND, notify: Notify = 
 def _fit_idx_directory(directory: Path, options: DataOptions, notify: Notify) -> DataSet:
     data = load_idx_directory(directory)
     shape = (options.channels or data.image_shape[0], *(options.image_size or data.image_shape[1:]))
-    if shape == data.image_shape and not options.invert:
+    if shape == data.image_shape and options.tones == AS_THEY_ARE:
         return data
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     files = [found for name in (TRAIN_IMAGES, TEST_IMAGES) if (found := _find(directory, name)) is not None]

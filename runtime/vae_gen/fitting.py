@@ -5,24 +5,25 @@ from __future__ import annotations
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from vae_gen.images import ByteImages, ImageShape, from_pillow
+from vae_gen.images import ByteImages, ImageShape, brightness, from_pillow, to_uint8
 from vae_gen.manifest import COLOR_MODES
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
+WHITE_OF_16_BITS = 65535
 QUARTER_TURNS = (5, 6, 7, 8)  # values of EXIF's orientation that swap height and width
 
 
-def fit_picture(picture: Image.Image, image_shape: ImageShape) -> ByteImages:
-    """A Pillow picture of any mode and size -> uint8 [C, H, W]. Raises ValueError for floating-point pixels."""
+def fit_picture(picture: Image.Image, image_shape: ImageShape, white: float | None = None) -> ByteImages:
+    """A Pillow picture of any mode and size -> uint8 [C, H, W].
+
+    `white` is that of Tones. Raises ValueError for pixels of which nobody knows which value is white.
+    """
     channels, height, width = image_shape
     # A large JPEG is decoded at a half, a quarter or an eighth of its size, at least twice what is needed.
     picture.draft(None, (2 * max(height, width), 2 * max(height, width)))
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16 bits in one of several guises
-        values = np.clip(np.asarray(picture, np.int64), 0, 65535)
-        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    elif picture.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, whose range nobody knows; save it with integers")
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = _in_8_bits(picture, white)
     if picture.has_transparency_data and channels != 4:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -30,6 +31,19 @@ def fit_picture(picture: Image.Image, image_shape: ImageShape) -> ByteImages:
     if picture.size != (width, height):
         picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
     return from_pillow(picture)
+
+
+def _in_8_bits(picture: Image.Image, white: float | None) -> Image.Image:
+    """A grey picture of 16 bits, 32 or floats -> L, or LA where one of its values is transparent."""
+    values = np.asarray(picture)
+    if white is None:
+        low, high, white = values.min(), values.max(), WHITE_OF_16_BITS
+        if picture.mode == "F" or low < 0 or high > white:
+            raise ValueError(f"its values go from {low:g} to {high:g}, and --white must say which of them is white")
+    grey = Image.fromarray(to_uint8(brightness(values, white)))
+    if isinstance(transparent := picture.info.get("transparency"), int):
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def shown_size(picture: Image.Image) -> tuple[int, int]:

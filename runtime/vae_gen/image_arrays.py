@@ -14,8 +14,9 @@ import numpy.typing as npt
 from vae_gen.errors import DataError
 from vae_gen.fitting import fit_picture
 from vae_gen.idx import parse_idx
-from vae_gen.images import ByteImages, ImageShape, check_range, to_pillow, to_uint8
+from vae_gen.images import ByteImages, ImageShape, brightness, check_range, to_pillow, to_uint8
 from vae_gen.manifest import COLOR_MODES
+from vae_gen.tones import AS_THEY_ARE, Tones
 
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK"
@@ -82,16 +83,24 @@ def _members(names: Sequence[str], path: Path) -> dict[str, str]:
     return splits
 
 
-def as_images(array: Array, source: str, channels: int | None = None, model: ImageShape | None = None) -> Array:
-    """A view [n, C, H, W] of uint8, or floats, whose axes are in one of the usual orders.
+def as_images(
+    array: Array,
+    source: str,
+    channels: int | None = None,
+    model: ImageShape | None = None,
+    white: float | None = None,
+) -> Array:
+    """A view [n, C, H, W] of uint8 or floats, whose axes are in one of the usual orders.
 
-    These are [n, H, W], [n, C, H, W] and [n, H, W, C] and, where the images are for a `model` of that shape, one image
-    alone: [C, H, W] and [H, W, C], and [H, W] of the model's size. Where several are possible, images of the model's
-    shape are meant, or else, of the two with four axes, the one with so many `channels`.
+    It may be of any numbers if `white` is given, the value that is white. The orders are [n, H, W], [n, C, H, W] and
+    [n, H, W, C] and, where the images are for a `model` of that shape, one image alone: [C, H, W] and [H, W, C], and
+    [H, W] of the model's size. Where several are possible, images of the model's shape are meant, or else, of the two
+    with four axes, the one with so many `channels`.
     Raises DataError, which names `source`, for an array of another kind, or one that can still be read in two ways.
     """
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise DataError(f"{source} holds numbers of type {array.dtype}; use uint8, or floats in [0, 1]")
+    if array.dtype != np.uint8 and array.dtype.kind not in ("f" if white is None else "uif"):
+        way_out = "" if white is not None else ", or say with --white which value is white"
+        raise DataError(f"{source} holds numbers of type {array.dtype}; use uint8, or floats in [0, 1]{way_out}")
     views = _views(array, model)
     exact = [view for view in views if view.shape[1:] == model]
     likely = exact[:1] or [view for view in views if view.shape[1] == channels and array.ndim == 4] or views
@@ -118,20 +127,33 @@ def _views(array: Array, model: ImageShape | None) -> list[Array]:
     return grey + [view for view in alone if not grey or view.shape != grey[0].shape]  # which are the same
 
 
-def fit_images(images: Array, shape: ImageShape, source: str, invert: bool = False) -> Iterator[ByteImages]:
+def in_unit_range(images: Array, source: str, white: float | None) -> npt.NDArray[np.floating]:
+    """Images as `as_images` gives them, in [0, 1], where `white`, or by default 1, is white.
+
+    Raises DataError, which names `source`, for values that are no numbers and, by default, for those beyond.
+    """
+    if white is None:
+        check_range(images, f"{source} holds", "say with --white which value is white")
+        return images
+    try:
+        return brightness(images, white)
+    except ValueError as error:
+        raise DataError(f"{source} cannot be read: {error}") from error
+
+
+def fit_images(images: Array, shape: ImageShape, source: str, tones: Tones = AS_THEY_ARE) -> Iterator[ByteImages]:
     """Images [n, C, H, W], as `as_images` gives them, as bytes of that shape, fitted as pictures are; in chunks.
 
-    Raises DataError, which names `source`, for floats outside [0, 1].
+    Raises DataError as `in_unit_range` does.
     """
     step = max(1, FITTED_AT_ONCE // max(math.prod(shape), images[:1].size * images.itemsize))
     for start in range(0, len(images), step):
         chunk = images[start : start + step]
-        if chunk.dtype != np.uint8:
-            check_range(chunk, f"{source} holds")
-            chunk = to_uint8(chunk.astype(np.float64))
+        if chunk.dtype != np.uint8 or tones.white is not None:
+            chunk = to_uint8(in_unit_range(chunk, source, tones.white).astype(np.float64))
         if chunk.shape[1:] != shape:
             chunk = np.stack([fit_picture(to_pillow(np.ascontiguousarray(image)), shape) for image in chunk])
-        if invert:
+        if tones.invert:
             chunk = chunk.copy()
             chunk[:, :3] = 255 - chunk[:, :3]
         yield chunk

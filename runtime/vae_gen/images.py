@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,14 +32,27 @@ def to_float(images: ByteImages) -> FloatImages:
     return images.astype(np.float32) / np.float32(255)
 
 
-def check_range(values: npt.NDArray[np.floating], source: str) -> None:
-    """Raise DataError, which begins with `source` and a verb, unless the values are pixels in [0, 1]."""
+def brightness(values: npt.NDArray[Any], white: float) -> npt.NDArray[np.float64]:
+    """Values of any type and shape -> [0, 1], where 0 is black and `white` or more is 1. Raises ValueError for nan."""
+    found = np.asarray(values, np.float64) / white
+    if np.isnan(found).any():
+        raise ValueError("there are values that are no numbers (nan)")
+    return np.clip(found, 0, 1, out=found)
+
+
+def check_range(
+    values: npt.NDArray[np.floating], source: str, way_out: str = "divide them by the value that is white"
+) -> None:
+    """Raise DataError unless the values are pixels in [0, 1].
+
+    It begins with `source` and a verb, and ends with `way_out` if only white may be another value than 1.
+    """
     low, high = (values.min(), values.max()) if values.size else (0, 1)  # nan if one is
     if low >= 0 and high <= 1:
         return
     found = "values that are no numbers (nan)" if np.isnan(low) else f"values from {low:g} to {high:g}"
-    way_out = "; divide them by 255" if low >= 0 and 2 <= high <= 255 else ""
-    raise DataError(f"{source} {found}; pixels must lie in [0, 1]{way_out}")
+    end = f"; {way_out}" if low >= 0 else ""
+    raise DataError(f"{source} {found}; pixels must lie in [0, 1]{end}")
 
 
 def to_pillow(image: ByteImages) -> Image.Image:

@@ -34,6 +34,7 @@ from vae_gen.fitting import fit_picture, is_grey, shown_size
 from vae_gen.images import ByteImages, ImageShape
 from vae_gen.picture_files import picture_suffixes, walk
 from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
+from vae_gen.tones import Tones, hint_if_dark
 
 SPLIT_FOLDERS = {
     "test": "test",
@@ -166,18 +167,21 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
     counts: Counter[str] = Counter()
     others = Counter(listing.others)
     bad: dict[str, str] = {}
+    brightest = 0.0
     with _quiet_decoders(), ThreadPoolExecutor(usable_cpus()) as pool:
         messages, shape = _choose_shape(pool, folder, listing.pictures, options)
 
         def chunks() -> Iterator[ByteImages]:
+            nonlocal brightest
             told = time.monotonic()
-            reads = _in_order(pool, partial(_read, folder, shape, options.invert), listing.pictures, math.prod(shape))
+            reads = _in_order(pool, partial(_read, folder, shape, options.tones), listing.pictures, math.prod(shape))
             for number, (file, image) in enumerate(reads, 1):
                 if time.monotonic() - told > SECONDS_BETWEEN_MESSAGES:
                     told = time.monotonic()
                     notify(f"read {number} of {len(listing.pictures)} pictures")
                 if not isinstance(image, str):
                     counts[file.split] += 1
+                    brightest = max(brightest, options.tones.brightest(image, 255))
                     yield image[None]
                 elif image or file.sure:
                     bad[file.name] = image or ("no picture that Pillow knows" if file.state[0] else "it is empty")
@@ -193,6 +197,8 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
             check_enough(counts["train"], source)
 
         slot.write_images(shape, chunks())
+    if hint := hint_if_dark(brightest):
+        messages.append(hint)
     if others:
         messages.append(f"{folder} also holds files that are not used: {_listed(others)}")
     test, validation = counts["test"], counts["validation"]
@@ -217,16 +223,16 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
     return known
 
 
-def _read(folder: Path, shape: ImageShape, invert: bool, file: PictureFile) -> ByteImages | str:
+def _read(folder: Path, shape: ImageShape, tones: Tones, file: PictureFile) -> ByteImages | str:
     """The picture [C, H, W], or why there is none: nothing if it is no picture at all."""
     try:
         with Image.open(folder / file.name) as picture:
-            image = fit_picture(picture, shape)
+            image = fit_picture(picture, shape, tones.white)
     except UnidentifiedImageError:
         return ""
     except Exception as error:  # what a decoder raises on damaged input can be anything
         return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    if invert:
+    if tones.invert:
         image = image.copy()
         image[:3] = 255 - image[:3]
     return image
@@ -247,7 +253,7 @@ def _choose_shape(
     if channels is None:
         # Colour files may hold nothing but greys. The first that does not settles it.
         others = [file for file, _, grey in readable if not grey]
-        reads = _in_order(pool, partial(_read, folder, (3, *size), False), others, 3 * math.prod(size))
+        reads = _in_order(pool, partial(_read, folder, (3, *size), options.tones), others, 3 * math.prod(size))
         colour = any(not isinstance(image, str) and (image != image[:1]).any() for _, image in reads)
         channels = 3 if colour else 1
     return messages, (channels, *size)

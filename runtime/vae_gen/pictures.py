@@ -18,9 +18,10 @@ from vae_gen.errors import DataError
 from vae_gen.files import as_text, is_there
 from vae_gen.fitting import fit_picture
 from vae_gen.idx import open_unpacked
-from vae_gen.image_arrays import ZIP_MAGIC, Array, as_images, fit_images, read_arrays
-from vae_gen.images import FloatImages, ImageShape, check_range, to_float
+from vae_gen.image_arrays import ZIP_MAGIC, Array, as_images, fit_images, in_unit_range, read_arrays
+from vae_gen.images import FloatImages, ImageShape, to_float
 from vae_gen.picture_files import picture_suffixes, walk
+from vae_gen.tones import AS_THEY_ARE, Tones
 
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 
@@ -36,13 +37,12 @@ class Pictures:
     files: list[Path]  # all that were read
 
 
-def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool = False) -> Pictures:
+def load_pictures(paths: Iterable[Path], image_shape: ImageShape, tones: Tones = AS_THEY_ARE) -> Pictures:
     """All pictures in these files and folders, in that order, as images of the given shape.
 
     A file may be a picture, an .npy, .npz or IDX array, or a tar or zip archive as `sample` writes it. Images of
     another size are scaled and cropped about their centre; transparent parts become white unless the images have an
-    alpha channel. `invert` swaps black and white. What a run has written beside its images, a contact sheet or
-    latents, is left out of a folder.
+    alpha channel. What a run has written beside its images, a contact sheet or latents, is left out of a folder.
     Raises DataError, naming the file, if one cannot be read or nothing is found.
     """
     names: list[str] = []
@@ -50,11 +50,11 @@ def load_pictures(paths: Iterable[Path], image_shape: ImageShape, invert: bool =
     files = list(_files(paths))
     for path in files:
         name = as_text(path)
-        for places, images in _load_file(path, image_shape):
+        for places, images in _load_file(path, image_shape, tones.white):
             names += [name + place for place in places]
             parts.append(images)
     images = np.concatenate(parts)
-    return Pictures(names, inverted(images) if invert else images, files)
+    return Pictures(names, inverted(images) if tones.invert else images, files)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -78,7 +78,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         yield from (path / name for name in found)
 
 
-def _load_file(path: Path, image_shape: ImageShape) -> Iterator[Found]:
+def _load_file(path: Path, image_shape: ImageShape, white: float | None) -> Iterator[Found]:
     try:
         with open_unpacked(path) as file:
             start = file.read(TAR_MAGIC_AT + len(TAR_MAGIC))
@@ -86,13 +86,13 @@ def _load_file(path: Path, image_shape: ImageShape) -> Iterator[Found]:
             if not start:
                 raise DataError(f"{path} is empty")
             if arrays := read_arrays(file, path):
-                yield from _load_arrays(arrays, image_shape, str(path))
+                yield from _load_arrays(arrays, image_shape, str(path), white)
             elif start.startswith(ZIP_MAGIC):
                 yield from _load_archive("zip", file, image_shape, str(path))
             elif start.endswith(TAR_MAGIC):
                 yield from _load_archive("tar", file, image_shape, str(path))
             else:
-                yield [""], _load_picture(file, image_shape)
+                yield [""], _load_picture(file, image_shape, white)
     except DataError:
         raise
     except UnidentifiedImageError as error:  # which names the buffer, not the file
@@ -104,10 +104,13 @@ def _load_file(path: Path, image_shape: ImageShape) -> Iterator[Found]:
         raise DataError(f"cannot read {path} as a picture or a file of them: {error}") from error
 
 
-def _load_arrays(arrays: Mapping[str, Array], image_shape: ImageShape, source: str) -> Iterator[Found]:
+def _load_arrays(
+    arrays: Mapping[str, Array], image_shape: ImageShape, source: str, white: float | None
+) -> Iterator[Found]:
     for split, array in arrays.items():
         within = "" if len(arrays) == 1 else f"/{split}"
-        images = _fit(as_images(array, source, image_shape[0], image_shape), image_shape, source)
+        found = as_images(array, source, image_shape[0], image_shape, white)
+        images = _fit(found, image_shape, source, white)
         yield [within] if len(images) == 1 else [f"{within}[{number}]" for number in range(len(images))], images
 
 
@@ -122,11 +125,11 @@ def _load_archive(format: str, file: BinaryIO, image_shape: ImageShape, source: 
         raise DataError(f"{error}; {way_out}") from error
 
 
-def _load_picture(file: BinaryIO, image_shape: ImageShape) -> FloatImages:
+def _load_picture(file: BinaryIO, image_shape: ImageShape, white: float | None = None) -> FloatImages:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not yet refused
         with Image.open(file) as picture:
-            return to_float(fit_picture(picture, image_shape))[None]
+            return to_float(fit_picture(picture, image_shape, white))[None]
 
 
 def picture_in(content: bytes, image_shape: ImageShape) -> FloatImages:
@@ -139,15 +142,13 @@ def picture_in(content: bytes, image_shape: ImageShape) -> FloatImages:
         raise DataError(f"it cannot be read as a picture: {error}") from error
 
 
-def _fit(images: Array, image_shape: ImageShape, source: str) -> FloatImages:
+def _fit(images: Array, image_shape: ImageShape, source: str, white: float | None = None) -> FloatImages:
     """[n, C, H, W] of any size -> the model's; floats that have it already keep their values."""
     if not images.size:
         raise DataError(f"{source} holds no images")
-    if images.shape[1:] == image_shape and images.dtype != np.uint8:
-        floats = images.astype(np.float32)
-        check_range(floats, f"{source} holds")
-        return floats
-    return to_float(np.concatenate(list(fit_images(images, image_shape, source))))
+    if images.shape[1:] == image_shape and (images.dtype != np.uint8 or white is not None):
+        return in_unit_range(images, source, white).astype(np.float32)
+    return to_float(np.concatenate(list(fit_images(images, image_shape, source, Tones(white=white)))))
 
 
 def inverted(images: FloatImages) -> FloatImages:

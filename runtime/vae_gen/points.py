@@ -19,6 +19,7 @@ from vae_gen.images import FloatImages
 from vae_gen.latent_files import read_latents
 from vae_gen.latents import Latents, draw
 from vae_gen.pictures import load_pictures
+from vae_gen.tones import AS_THEY_ARE, Tones
 
 if TYPE_CHECKING:
     from vae_gen.model import Model
@@ -43,12 +44,12 @@ def is_seed(source: str) -> bool:
     return SEED.fullmatch(source) is not None
 
 
-def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: bool = False) -> Points:
+def read_points(sources: Sequence[str], model: Model, stdin: TextIO, tones: Tones = AS_THEY_ARE) -> Points:
     """The points that these name, in order.
 
     "7" is what seed 7 draws for its image 0 and "7:41" for its image 41. A file of latents, and numbers between commas,
     are as in `read_latents`; another file or folder holds pictures, as in `load_pictures`, each of which becomes the
-    mean of its posterior. `invert` swaps black and white in those. An .npy array with two axes holds latents, but one
+    mean of its posterior. An .npy array with two axes holds latents, but one
     of a grey model's height x width a picture; where that is also [n, latent_dim], if its values can be a picture's.
     Raises UsageError for what is none of these, and what the readers raise.
     """
@@ -61,7 +62,7 @@ def read_points(sources: Sequence[str], model: Model, stdin: TextIO, invert: boo
             found = [source]
             latents.append(draw(int(match[1]), int(match[2] or 0), 1, model.latent_dim))
         elif _holds_pictures(source, model):
-            loaded = load_pictures([Path(source)], model.image_shape, invert)
+            loaded = load_pictures([Path(source)], model.image_shape, tones)
             found = [f"./{name}" if is_seed(name) else name for name in loaded.names]
             pictures.append(loaded.images)
             files += loaded.files

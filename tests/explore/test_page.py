@@ -20,6 +20,7 @@ from vae_gen.latents import draw
 from vae_gen.manifest import DECODER
 from vae_gen.model import load
 from vae_gen.pictures import load_pictures
+from vae_gen.tones import Tones
 
 from tests import npm
 from tests.conftest import MODELS
@@ -164,7 +165,7 @@ def test_pictures_of_seeds_are_samples(report: Report) -> None:
 @pytest.mark.parametrize(("name", "invert"), [("given", False), ("swapped", True), ("droppedToo", False)])
 def test_a_picture_is_shown_beside_its_reconstruction(report: Report, picture: Path, name: str, invert: bool) -> None:
     seen = report["tiny"][name]
-    images = load_pictures([picture], (3, 5, 4), invert).images
+    images = load_pictures([picture], (3, 5, 4), Tones(invert)).images
     mean, _ = reference.encode(images)
     assert latents(seen) == pytest.approx(mean[0], abs=1e-5)
     error = ((reference.decode(mean) - images) ** 2).sum()
@@ -176,7 +177,7 @@ def test_a_picture_is_shown_beside_its_reconstruction(report: Report, picture: P
 
 def test_the_error_follows_the_sliders_and_goes_with_the_picture(report: Report, picture: Path) -> None:
     steps = report["tiny"]
-    images = load_pictures([picture], (3, 5, 4), invert=True).images
+    images = load_pictures([picture], (3, 5, 4), Tones(invert=True)).images
     z = latents(steps["moved"])
     assert z == pytest.approx([-3, *latents(steps["swapped"])[1:]])
     error = ((reference.decode(np.array([z])) - images) ** 2).sum()

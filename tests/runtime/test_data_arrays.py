@@ -138,7 +138,7 @@ def test_a_file_and_the_folder_that_has_it_are_kept_apart(folder: Path, first: s
         (pixels(24, 48), r"shape \(24, 48\); use \[n, H, W\]"),
         (pixels(24, 2, 6, 8), "neither its second nor its last axis is 1, 3 or 4"),
         (pixels(24, 6, 8).astype(np.int64), "numbers of type int64; use uint8, or floats"),
-        (np.full((24, 6, 8), 16.0), r"values from 16 to 16; pixels must lie in \[0, 1\]; divide"),
+        (np.full((24, 6, 8), 16.0), r"values from 16 to 16; pixels must lie in \[0, 1\]; say with --white"),
         (np.full((24, 6, 8), np.nan), "holds values that are no numbers"),
         (np.array([{}]), "cannot read"),
         (pixels(24, 0, 8), "holds no images"),

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from vae_gen.errors import DataError
 from vae_gen.idx import parse_idx, read_idx
 from vae_gen.pictures import load_pictures
+from vae_gen.tones import Tones
 
 GREY, COLOR, ALPHA = (1, 5, 4), (3, 5, 4), (4, 5, 4)
 
@@ -92,7 +93,7 @@ def test_another_size_is_cropped_about_its_centre(tmp_path: Path) -> None:
 
 def test_invert_swaps_black_and_white_but_not_alpha(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 5), (0, 255, 51, 255)).save(tmp_path / "a.png")
-    image = load_pictures([tmp_path / "a.png"], ALPHA, invert=True).images[0, :, 0, 0]
+    image = load_pictures([tmp_path / "a.png"], ALPHA, Tones(invert=True)).images[0, :, 0, 0]
     np.testing.assert_allclose(image, [1, 0, 0.8, 1], atol=1e-6)
 
 
@@ -153,7 +154,7 @@ def test_arrays_of_the_right_shape_are_taken(tmp_path: Path, shape: tuple[int, .
         (np.zeros((0, 5, 4), np.uint8), "holds no images"),
         (np.zeros((), np.uint8), r"shape \(\)"),
         (np.zeros((2, 5, 4), np.int32), "type int32; use uint8, or floats"),
-        (np.full((2, 5, 4), 2.0), r"from 2 to 2; pixels must lie in \[0, 1\]; divide them by 255"),
+        (np.full((2, 5, 4), 2.0), r"from 2 to 2; pixels must lie in \[0, 1\]; say with --white"),
         (np.full((2, 5, 4), np.nan), "holds values that are no numbers"),
         (np.array([{}]), "cannot read"),
     ],
@@ -245,7 +246,7 @@ def floating_point() -> bytes:
         (idx(pixels((3, 10, 8))), r"shape \(3, 10, 8\)"),
         (b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((", "cannot read"),
         (npy_header((10**12, 10**6)), "cannot read"),
-        (floating_point(), "its pixels are floating-point numbers"),
+        (floating_point(), "its values go from 0 to 0, and --white must say which of them is white"),
     ],
     ids=range(14),
 )

@@ -27,6 +27,7 @@ from vae_gen_train.config import (
 
 if TYPE_CHECKING:
     from vae_gen.datasets import DataSet
+    from vae_gen.tones import Tones
 
     from vae_gen_train.distributed import World
     from vae_gen_train.metrics_log import Record
@@ -52,7 +53,7 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 @options.image_size_option
 @options.channels_option
 @options.skip_bad_option
-@options.invert_option
+@options.tones_options
 @click.option("--out", type=options.PathType(), help="The run's directory.  [default: runs/PRESET]")
 @click.option("--resume", "resumed", type=options.PathType(), help="Continue the run in this directory.")
 @click.option("--steps", type=int, help="Optimiser steps, without those of the prior.")
@@ -117,7 +118,7 @@ def train(
     image_size: tuple[int, int] | None,
     channels: int | None,
     skip_bad: bool,
-    invert: bool,
+    tones: Tones,
     **settings: Any,
 ) -> None:
     """Train a model.
@@ -144,7 +145,7 @@ def train(
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen train", error.name or "torch", "train") from error
 
-    data_options = DataOptions(image_size, channels, skip_bad, invert)
+    data_options = DataOptions(image_size, channels, skip_bad, **vars(tones))
 
     def load_data() -> DataSet:
         return source.load(data, data_options, resumed, notify=lambda message: options.say(message, quiet))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vae_gen.cli import options
+
+if TYPE_CHECKING:
+    from vae_gen.tones import Tones
 
 
 @click.command()
@@ -19,7 +23,7 @@ from vae_gen.cli import options
     "`mean` and `log_var`. .npy: the means. Default: CSV on stdout.",
 )
 @options.bundle_option
-@options.invert_option
+@options.tones_options
 @options.threads_option
 @options.json_option
 @options.quiet_option
@@ -27,7 +31,7 @@ def encode(
     pictures: tuple[Path, ...],
     out: Path | None,
     model: str,
-    invert: bool,
+    tones: Tones,
     threads: int | None,
     as_json: bool,
     quiet: bool,
@@ -48,10 +52,10 @@ def encode(
     if out is not None:
         check_suffix(out)
     network = load_bundle(model, threads)
-    loaded = load_pictures(pictures, network.image_shape, invert)
+    loaded = load_pictures(pictures, network.image_shape, tones)
     if out is not None:
         options.check_not_an_input(out, loaded.files)
-    options.tell_if_unfamiliar(loaded.images, network, invert, quiet)
+    options.tell_if_unfamiliar(loaded.images, network, tones, quiet)
     mean, log_var = network.encode(loaded.images)
     if out is not None:
         write_latents(out, loaded.names, mean, log_var)

@@ -15,6 +15,7 @@ from vae_gen.cli import options
 
 if TYPE_CHECKING:
     from vae_gen.evaluation import Evaluation
+    from vae_gen.tones import Tones
 
 TITLES = {"training_images": "training images", "samples_to_reconstructions": "samples / reconstructions"}
 WIDTH = 24  # of the names of figures
@@ -40,7 +41,7 @@ WIDTH = 24  # of the names of figures
     "--seed", type=int, help="0 to 2**64 - 1; the same seed gives the same figures. Default: a fresh one, shown."
 )
 @options.skip_bad_option
-@options.invert_option
+@options.tones_options
 @click.option("--write", is_flag=True, help="Record the result in the bundle's manifest.json, under metrics.evaluate.")
 @options.threads_option
 @options.json_option
@@ -51,7 +52,7 @@ def evaluate(
     samples: int,
     seed: int | None,
     skip_bad: bool,
-    invert: bool,
+    tones: Tones,
     write: bool,
     threads: int | None,
     as_json: bool,
@@ -84,7 +85,7 @@ def evaluate(
     if seed is None:
         options.say(f"seed {chosen}", quiet)
     channels, *size = network.image_shape
-    wanted = DataOptions((size[0], size[1]), channels, skip_bad, invert)
+    wanted = DataOptions((size[0], size[1]), channels, skip_bad, **vars(tones))
     loaded = load_data_set(data, wanted, notify=lambda message: options.say(message, quiet))
     doubt = _doubt(network.name, data, differences_from_training(network, loaded))
     if doubt:
@@ -94,7 +95,7 @@ def evaluate(
 
     # As it can be repeated, without where somebody keeps their files.
     words = ["vae-gen", "evaluate", network.name, "--data", as_text(data.resolve().name)]
-    words += [option for option, given in (("--skip-bad", skip_bad), ("--invert", invert)) if given]
+    words += [*["--skip-bad"] * skip_bad, *tones.as_options]
     command = shlex.join([*words, "--samples", str(samples), "--seed", str(chosen)])
     result = {"command": command, **dataclasses.asdict(found)}
     click.echo(json.dumps(result, indent=2) if as_json else _table(found))

@@ -15,6 +15,7 @@ from vae_gen.reading import Reading
 
 if TYPE_CHECKING:
     from vae_gen.figures import Figure
+    from vae_gen.tones import Tones
 
 NEGATIVE = re.compile(r" ?(-[0-9.][-+0-9.,:eE ]*)")
 MAX_IMAGES = 10_000
@@ -56,7 +57,7 @@ class NumbersCommand(click.Command):
 @click.option("--loop", is_flag=True, help="Go back to the first point in the end.")
 @options.model_option
 @options.reading_options
-@options.invert_option
+@options.tones_options
 @options.threads_option
 @options.quiet_option
 def interpolate(
@@ -66,7 +67,7 @@ def interpolate(
     loop: bool,
     model: str,
     reading: Reading,
-    invert: bool,
+    tones: Tones,
     threads: int | None,
     quiet: bool,
 ) -> None:
@@ -93,14 +94,14 @@ def interpolate(
     for point in points:
         if is_seed(point) and Path(point).exists():
             options.say(f"{point} is a seed; ./{point} is the file here", quiet)
-    found = read_points(points, network, sys.stdin, invert)
+    found = read_points(points, network, sys.stdin, tones)
     options.check_not_an_input(figure.out, found.files)
     if len(found.names) < 2:
         raise UsageError(f"{found.names[0]} is one point alone; give two or more")
     if len(found.pictures):
-        options.tell_if_unfamiliar(found.pictures, network, invert, quiet)
-    elif invert:
-        raise UsageError("--invert is for pictures, and no point is one")
+        options.tell_if_unfamiliar(found.pictures, network, tones, quiet)
+    elif given := tones.as_options:
+        raise UsageError(f"{given[0]} is for pictures, and no point is one")
 
     stops = [*range(len(found.names)), *([0] if loop else [])]
     if (len(stops) - 1) * figure.frames > MAX_IMAGES:

@@ -18,6 +18,7 @@ from vae_gen.bundles import DEFAULT, is_shadowed, shipped
 from vae_gen.defaults import FORMATS, MAX_THREADS
 from vae_gen.errors import UsageError
 from vae_gen.reading import LAYOUTS, Range, Reading, parse_range
+from vae_gen.tones import Tones, hint_if_dark
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -184,7 +185,16 @@ format_option = click.option(
     "Default: as --out is named, else png.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
-invert_option = click.option("--invert", is_flag=True, help="Swap black and white in the pictures first.")
+_tones_options = (
+    click.option(
+        "--white",
+        type=float,
+        metavar="VALUE",
+        help="The value that is white in arrays, and in grey pictures of more than 8 bits: 4095 of 12 bits in 16. "
+        "Default: 65535 of 16 bits, 255 of bytes, 1 of an array's floats.",
+    ),
+    click.option("--invert", is_flag=True, help="Swap black and white in the pictures first."),
+)
 image_size_option = click.option(
     "--image-size",
     metavar="H[xW]",
@@ -226,6 +236,18 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*arguments, reading=Reading(layout, value_range, output_name), **others)
 
     for option in reversed(_reading_options):
+        option(called)
+    return called
+
+
+def tones_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--white and --invert, which reach the command as its argument `tones`."""
+
+    @functools.wraps(command)
+    def called(*arguments: Any, white: float | None, invert: bool, **others: Any) -> Any:
+        return command(*arguments, tones=Tones(invert, white), **others)
+
+    for option in reversed(_tones_options):
         option(called)
     return called
 
@@ -298,12 +320,14 @@ def tell_if_shadowed(model: str, quiet: bool) -> None:
         say(f"{model} is the model that ships; ./{model} is the one here", quiet)
 
 
-def tell_if_unfamiliar(images: FloatImages, network: Model, invert: bool, quiet: bool) -> None:
-    """Tell who gives pictures that the model does not know, or knows with black and white swapped, what to do."""
+def tell_if_unfamiliar(images: FloatImages, network: Model, tones: Tones, quiet: bool) -> None:
+    """Tell who gives pictures that are all dark, or that the model does not know or knows inverted, what to do."""
     from vae_gen.familiarity import familiarity
 
-    if not quiet and (hint := familiarity(images, network).hint(invert)):
-        say(hint)
+    if not quiet:
+        hint = hint_if_dark(tones.brightest(images, 1)) or familiarity(images, network).hint(tones.invert)
+        if hint:
+            say(hint)
 
 
 def place(out: str) -> str:

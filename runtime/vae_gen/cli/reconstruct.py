@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vae_gen.cli import options
+
+if TYPE_CHECKING:
+    from vae_gen.tones import Tones
 
 
 @click.command()
@@ -17,7 +21,7 @@ from vae_gen.cli import options
 @click.option("--show", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Pictures on the sheet.")
 @click.option("--columns", type=click.IntRange(1, 1000), default=10, show_default=True, help="Pictures in a row of it.")
 @click.option("--scale", type=click.IntRange(1, 64), help="Enlarge each pixel. Default: to about 64 pixels a picture.")
-@options.invert_option
+@options.tones_options
 @options.threads_option
 @options.json_option
 @options.quiet_option
@@ -28,7 +32,7 @@ def reconstruct(
     show: int,
     columns: int,
     scale: int | None,
-    invert: bool,
+    tones: Tones,
     threads: int | None,
     as_json: bool,
     quiet: bool,
@@ -53,9 +57,9 @@ def reconstruct(
 
     check_png(out)
     network = load_bundle(model, threads)
-    loaded = load_pictures(pictures, network.image_shape, invert)
+    loaded = load_pictures(pictures, network.image_shape, tones)
     options.check_not_an_input(out, loaded.files)
-    options.tell_if_unfamiliar(loaded.images, network, invert, quiet)
+    options.tell_if_unfamiliar(loaded.images, network, tones, quiet)
     mean, _ = network.encode(loaded.images)
     outputs = network.decode(mean)
     errors = sum_of_squared_errors(outputs, loaded.images)

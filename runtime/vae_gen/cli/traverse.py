@@ -13,6 +13,7 @@ from vae_gen.reading import Reading
 
 if TYPE_CHECKING:
     from vae_gen.figures import Figure
+    from vae_gen.tones import Tones
 
 
 @click.command()
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @options.reading_options
 @click.option("--z", help="Start from this point: numbers between commas, or a file of one point.")
 @click.option("--picture", type=options.PathType(), help="Start from the latents of this picture.")
-@options.invert_option
+@options.tones_options
 @options.seed_option
 @click.option(
     "--from",
@@ -48,7 +49,7 @@ def traverse(
     reading: Reading,
     z: str | None,
     picture: Path | None,
-    invert: bool,
+    tones: Tones,
     seed: int | None,
     low: float,
     high: float,
@@ -76,17 +77,17 @@ def traverse(
 
     if sum(choice is not None for choice in (z, picture, seed)) > 1:
         raise UsageError("--z, --picture and --seed each give a point to start from; give one of them")
-    if invert and picture is None:
-        raise UsageError("--invert is for --picture, which is not given")
+    if picture is None and (given := tones.as_options):
+        raise UsageError(f"{given[0]} is for --picture, which is not given")
     network = load(model, threads, **vars(reading))
     if dim is not None:
         check_dim(dim, network.latent_dim)
     if z is not None:
         points = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
     elif picture is not None:
-        loaded = load_pictures([picture], network.image_shape, invert)
+        loaded = load_pictures([picture], network.image_shape, tones)
         options.check_not_an_input(figure.out, loaded.files)
-        options.tell_if_unfamiliar(loaded.images, network, invert, quiet)
+        options.tell_if_unfamiliar(loaded.images, network, tones, quiet)
         points, _ = network.encode(loaded.images)
     else:
         if seed is None:
