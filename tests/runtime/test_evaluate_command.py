@@ -211,3 +211,8 @@ def test_the_shipped_manifest_holds_what_the_command_prints(mnist: Path, capsys:
     assert result["measured_on"] == recorded["measured_on"]
     for kind, figures in recorded["sample_quality"].items():
         assert result["sample_quality"][kind] == pytest.approx(figures, rel=0.01), kind
+
+
+def test_an_impossible_seed_is_refused_before_the_images_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "notebook", "--data", "nowhere", "--seed", "-1"]) == 2
+    assert "seed is -1; it must be between 0 and 2**64 - 1" in capsys.readouterr().err

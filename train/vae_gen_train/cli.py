@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 import signal
@@ -142,6 +141,7 @@ def train(
         from vae_gen_train import source, trainer
         from vae_gen_train.checkpoint import Checkpoint
         from vae_gen_train.distributed import World
+        from vae_gen_train.nets import check_size
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen train", error.name or "torch", "train") from error
 
@@ -152,7 +152,7 @@ def train(
 
     world = World.from_environment()
     quiet = quiet or not world.writes
-    changes = {name: settings[name] for name in CHANGEABLE}
+    changes = {name: settings[name] for name in CHANGEABLE if settings[name] is not None}
     saved = None if resumed is None else Checkpoint.open(resumed)
 
     def configured(preset: str) -> TrainConfig:
@@ -165,10 +165,15 @@ def train(
             if settings["adversarial_target"] is not None and not config.adversarial_share:
                 raise UsageError("--adversarial-target is for the steps against a discriminator, and there are none")
             return config
-        return dataclasses.replace(saved.config, **{name: value for name, value in changes.items() if value})
+        return trainer.resumed_config(saved, changes, world)
 
     # What is wrong with the options is said before anything is downloaded or decoded.
-    device = world.select_device(configured(preset or "mlp").device)
+    config = configured(preset or "mlp")
+    device = world.select_device(config.device)
+    if saved is None and preset is not None and image_size is not None:
+        check_size(config.network, (channels or 1, *image_size), config.latent_dim)
+    if saved is None and world.writes and (place := out or (preset and Path("runs") / preset)):
+        trainer.check_new(place)
     with world.joined(device):
         with world.in_turns():
             images = load_data()

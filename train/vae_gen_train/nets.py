@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vae_gen.errors import UsageError
 from vae_gen.images import ImageShape
 
-LARGEST_LAYER = 2**29  # weights; 2 GiB, four times over while Adam trains them
+MOST_WEIGHTS = 500_000_000  # of the encoder, or of the decoder: an ONNX file holds 2 GiB, and each has 4 bytes
 CONV_SMALLEST = 8  # pixels of a side
 
 
@@ -127,13 +127,6 @@ def _notebook_vae(
         raise UsageError(f"images are {height}x{width}; the notebook's network needs multiples of 4, such as 28x28")
     rows, columns = height // 4, width // 4
     filters, kernel = 64, 4
-    weights = 4 * rows * columns * filters * math.prod(image_shape)  # of the decoder's last layer alone
-    if weights > LARGEST_LAYER:
-        raise UsageError(
-            f"images are {channels}x{height}x{width}; the notebook's network would need {weights:,} weights for them, "
-            f"and at most {LARGEST_LAYER:,} are allowed; give a smaller --image-size, such as 32"
-        )
-
     features = nn.Sequential()
     for stride, (inputs, outputs) in zip((2, 2, 1), pairwise((channels, filters, filters, filters)), strict=True):
         features.append(SameConv2d(inputs, outputs, kernel, stride))
@@ -253,7 +246,22 @@ NETWORKS: dict[str, Callable[[ImageShape, int], VAE]] = {
 
 
 def build(network: str, image_shape: ImageShape, latent_dim: int) -> VAE:
-    """A freshly initialised network of that name. Raises UsageError for an unknown one."""
+    """A freshly initialised network of that name. Raises UsageError as `check_size` does."""
+    check_size(network, image_shape, latent_dim)
+    return NETWORKS[network](image_shape, latent_dim)
+
+
+def check_size(network: str, image_shape: ImageShape, latent_dim: int) -> None:
+    """Raise UsageError if there is no network of that name, or none for such images, or it would be too large."""
     if network not in NETWORKS:
         raise UsageError(f"unknown network {network!r}; known: {', '.join(NETWORKS)}")
-    return NETWORKS[network](image_shape, latent_dim)
+    with torch.device("meta"):
+        vae = NETWORKS[network](image_shape, latent_dim)
+    weights = max(sum(weight.numel() for weight in half.parameters()) for half in (vae.encoder, vae.decoder))
+    if weights > MOST_WEIGHTS:
+        channels, height, width = image_shape
+        raise UsageError(
+            f"images are {height}x{width} with channels {channels}; the network {network} would have {weights:,} "
+            f"weights for them, and a file may hold {MOST_WEIGHTS:,}; give a smaller --image-size, such as 32, or "
+            "--preset conv"
+        )

@@ -66,9 +66,20 @@ def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = SI
     if world.writes:
         make_folder(run)
     with _alone(run, world), _output_errors(run), _memory_errors(), world.explained("starting"):
-        if world.writes and LocalStore(str(run)).names():
-            raise OutputError(f"{run} is not empty; choose another --out, or continue a run with --resume {run}")
+        if world.writes:
+            check_new(run)
         _Run(data, run, config, vae, device, progress, world).go(first_step=0)
+
+
+def check_new(run: Path) -> None:
+    """Raise OutputError if no run can begin in the directory `run`: it is not empty, or it cannot be one."""
+    if file := next((path for path in (run, *run.parents) if path.is_file()), None):
+        which = "it" if file == run else file
+        raise OutputError(f"cannot write to {run}: {which} is a file; give --out the name of a directory")
+    if LocalStore(str(run)).names():
+        raise OutputError(
+            f"{run} is not empty; choose another --out, or continue a run with --resume {shlex.quote(str(run))}"
+        )
 
 
 def resume(
@@ -90,15 +101,15 @@ def resume(
     given = {"steps": steps, "device": device, "threads": threads}
     with _alone(run, world), _output_errors(run), _memory_errors(), world.explained("starting"):
         saved = Checkpoint.open(run)
-        config = _to_go_on(run, saved, data, {name: value for name, value in given.items() if value is not None}, world)
+        _check_same_data(run, saved, data)
+        config = resumed_config(saved, {name: value for name, value in given.items() if value is not None}, world)
         vae = build(config.network, data.image_shape, config.latent_dim)
         training = _Run(data, run, config, vae, world.select_device(config.device), progress, world)
         saved.restore(training.vae, training.averaged, training.optimiser)
         training.go(saved.step, saved)
 
 
-def _to_go_on(run: Path, saved: Checkpoint, data: DataSet, changes: dict[str, Any], world: World) -> TrainConfig:
-    """The configuration of a run that is resumed with these changes. Raises UsageError if it cannot go on so."""
+def _check_same_data(run: Path, saved: Checkpoint, data: DataSet) -> None:
     differences = data.differences(saved.data)
     if differences:
         found = f"{data.origin['path'] or 'MNIST'} gives " if data.origin else "now there are "
@@ -106,6 +117,11 @@ def _to_go_on(run: Path, saved: Checkpoint, data: DataSet, changes: dict[str, An
             f"{run} was begun with other data: {found}{'; '.join(differences)}. "
             "Give --data the images it was begun with, or begin a new run"
         )
+
+
+def resumed_config(saved: Checkpoint, changes: dict[str, Any], world: World) -> TrainConfig:
+    """The configuration of a run that goes on with these changes. Raises UsageError if it cannot go on so."""
+    run = saved.path.parent
     config = dataclasses.replace(saved.config, **changes, processes=world.size)
     config = dataclasses.replace(config, threads=world.threads(config.threads))
     if saved.has_prior and config.steps != saved.config.steps:

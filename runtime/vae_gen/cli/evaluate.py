@@ -77,11 +77,12 @@ def evaluate(
     from vae_gen.evaluation import STEPS, differences_from_training
     from vae_gen.evaluation import evaluate as measure
     from vae_gen.files import as_text
-    from vae_gen.latents import fresh_seed
+    from vae_gen.latents import check_range, fresh_seed
     from vae_gen.model import load_bundle
 
-    network = load_bundle(model, threads)
     chosen = fresh_seed() if seed is None else seed
+    check_range(chosen, 0, samples)
+    network = load_bundle(model, threads)
     if seed is None:
         options.say(f"seed {chosen}", quiet)
     channels, *size = network.image_shape
