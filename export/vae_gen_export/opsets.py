@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from vae_gen_export.simplify.view import View, attributes
+from vae_gen_export.simplify.view import View, attributes, own_opset
 
 OLDEST = 13  # the first in which Split, Squeeze and their like take sizes and axes as inputs
 
@@ -18,7 +18,7 @@ def in_oldest_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _give_sizes(copy)
-    ours = next(each for each in copy.opset_import if each.domain in ("", "ai.onnx"))
+    ours = own_opset(copy)
     newest = ours.version
     for version in range(min(OLDEST, newest), newest):
         ours.version = version

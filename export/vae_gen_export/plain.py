@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from vae_gen_export.simplify.view import opset_of
+
 OPSET = 18  # in which PyTorch writes graphs
 # Attributes that say what their absence says too, but that some engines reject when they see them. (allowzero
 # decides what a 0 in a new shape means, and there is none in these.)
@@ -43,11 +45,6 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
         [onnx.numpy_helper.from_array(array, name) for name, array in constants.items() if name in used],
     )
     return onnx.helper.make_model(plain, opset_imports=[onnx.helper.make_opsetid("", opset_of(model))])
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that a graph is in."""
-    return next(int(each.version) for each in model.opset_import if each.domain in ("", "ai.onnx"))
 
 
 def _plain_transposed(weight: Array, attributes: dict[str, Any]) -> tuple[Array, dict[str, Any]]:

@@ -18,9 +18,8 @@ from vae_gen.stores.local import LocalStore
 
 from vae_gen_export.opsets import in_oldest_opset
 from vae_gen_export.parity import BATCH_SIZES, measure_parity
-from vae_gen_export.plain import opset_of
 from vae_gen_export.simplify import Simplification, simplify
-from vae_gen_export.simplify.view import IR_VERSION
+from vae_gen_export.simplify.view import IR_VERSION, opset_of
 from vae_gen_export.sources import Source
 from vae_gen_export.stamp import bundle_id, stamp
 from vae_gen_export.variants import AS_IS, Variant
@@ -53,7 +52,8 @@ def publish(
     in int8, are not faster.
     """
     check_free(out, overwrite)
-    files = [DECODER] if is_decoder_alone(out) else [ENCODER, DECODER]
+    alone = is_decoder_alone(out)
+    files = [DECODER] if alone else [ENCODER, DECODER]
     made: dict[str, onnx.ModelProto] = {}
     simplified: dict[str, Simplification] = {}
     for file in files:
@@ -63,7 +63,7 @@ def publish(
         made[file] = in_oldest_opset(variant.convert(file, graph))
 
     plain = Description(
-        name=name or (out.stem if is_decoder_alone(out) else out.resolve().name),
+        name=name or (out.stem if alone else out.resolve().name),
         bundle_id=bundle_id(*made.values()),
         latent_dim=source.latent_dim,
         image_shape=source.image_shape,
@@ -103,7 +103,7 @@ def publish(
             manifest = dataclasses.replace(manifest, export=about)
             manifest.write(bundle)
             check_free(out, overwrite)  # again: making it took a while
-            whole = bundle / DECODER if is_decoder_alone(out) else bundle
+            whole = bundle / DECODER if alone else bundle
             _move_into_place(whole, target, stage / "replaced")
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror or error}") from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from vae_gen_export.simplify import simplify
+from vae_gen_export.simplify import affine, simplify
 from vae_gen_export.simplify.evaluation import Subgraph
 from vae_gen_export.simplify.regions import Region
 from vae_gen_export.simplify.view import View
@@ -28,6 +28,17 @@ def test_a_reshape_across_the_batch_is_left_alone() -> None:
     x = normal(6, 4)
     small, _ = simplify(model)
     np.testing.assert_allclose(run(small, x)[0], run(model, x)[0], rtol=1e-5, atol=1e-4)
+
+
+def test_what_costs_an_unknown_amount_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: object) -> NoReturn:
+        raise ValueError("a shape that cannot be inferred")
+
+    nodes = [helper.make_node("MatMul", ["x", "up"], ["wide"]), helper.make_node("MatMul", ["wide", "down"], ["y"])]
+    model = graph_of(nodes, {"up": normal(4, 50), "down": normal(50, 2)}, ["batch", 4], ["batch", 2])
+    assert len(operations(simplify(model)[0])) == 1
+    monkeypatch.setattr(affine, "total_multiply_adds", unknown)
+    assert operations(simplify(model)[0]) == operations(model)
 
 
 def test_a_graph_that_holds_others_is_left_alone() -> None:

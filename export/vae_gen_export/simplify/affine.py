@@ -60,7 +60,7 @@ def _improve(region: Region, rejected: Rejected) -> list[Form]:
         forms = []
         for part, choice in plan:
             form = _build(part, choice)
-            if form is None or _cost_of_form(form) >= _cost_of_nodes(region.view, part.nodes):
+            if form is None:
                 rejected.add((part.source, part.outputs, choice.name))
             else:
                 forms.append(form)
@@ -69,9 +69,11 @@ def _improve(region: Region, rejected: Rejected) -> list[Form]:
 
 
 def _build(part: Part, choice: Choice) -> Form | None:
+    """The form that was chosen for a part, if it can be built, is really cheaper, and computes the same."""
     try:
         form = choice.build(part)
-        return form if form is not None and form.agrees() else None
+        cheaper = form is not None and _cost_of_form(form) < _cost_of_nodes(part.view, part.nodes)
+        return form if form is not None and cheaper and form.agrees() else None
     except Exception:  # as with the probe
         return None
 

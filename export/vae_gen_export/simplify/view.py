@@ -17,6 +17,17 @@ Array = npt.NDArray[Any]
 IR_VERSION = 8
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a graph is in."""
+    return int(own_opset(model).version)
+
+
+def own_opset(model: onnx.ModelProto) -> onnx.OperatorSetIdProto:
+    """The entry that says so."""
+    ours: onnx.OperatorSetIdProto = next(each for each in model.opset_import if each.domain in ("", "ai.onnx"))
+    return ours
+
+
 class View:
     """A graph with its constants, its shapes and who uses what; made anew after each change of the graph.
 
@@ -63,7 +74,7 @@ class View:
 
     @property
     def opset(self) -> int:
-        return next(int(each.version) for each in self.model.opset_import if each.domain in ("", "ai.onnx"))
+        return opset_of(self.model)
 
     def size(self, name: str) -> int:
         return math.prod(self.shapes[name])

@@ -16,7 +16,8 @@ from vae_gen.manifest import DECODER, ENCODER, MANIFEST
 from vae_gen.model import load
 from vae_gen_train.checkpoint import FILE_NAME as CHECKPOINT
 
-from vae_gen_export.plain import OPSET, clean, opset_of
+from vae_gen_export.plain import OPSET, clean
+from vae_gen_export.simplify.view import opset_of
 from vae_gen_export.sources import Exact, Rows, Source
 from vae_gen_export.sources.training_run import open_run
 
