@@ -168,7 +168,7 @@ def test_without_a_preset_the_pictures_decide(
 def test_two_processes_fit_the_prior_as_one_does_and_go_on_after_a_signal(small_data: Path, tmp_path: Path) -> None:
     options = ["--preset", "mlp", "--data", str(small_data), "--latent-dim", "3", "--batch-size", "16", "--steps", "3"]
     options += ["--flow-couplings", "1", "--flow-width", "4", "--adversarial-share", "0.5"]
-    many, few = ["--prior-steps", "600"], ["--prior-steps", "6"]
+    many, few = ["--prior-steps", "600"], ["--prior-steps", "6", "--accumulate", "2"]
     stopped = tmp_path / "stopped"
     finish(*options, *many, "--out", str(tmp_path / "whole"))
     with two_processes(*options, *many, "--out", str(stopped)) as process:

@@ -60,8 +60,7 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 @click.option(
     "--accumulate",
     type=int,
-    help="Parts of a batch that are computed one after the other, for less memory. The prior's steps against the "
-    "discriminator take so many times fewer images instead.",
+    help="Parts of a batch that are computed one after the other, for less memory.",
 )
 @click.option("--lr", type=float, help="Learning rate.")
 @click.option("--lr-warmup", type=int, help="Steps over which the learning rate rises from 0.")

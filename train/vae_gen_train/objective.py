@@ -5,9 +5,9 @@ al. 2017, "beta-VAE", eq. 4; beta = 1 is the negative ELBO of Kingma & Welling 2
 
 Two of its parts are functions of a mean over the batch and not sums over images: the variance of `gaussian`, and free
 bits. Where several processes share a batch, that mean is the whole batch's (see distributed.World.average), so they
-compute what one process would. Where a step accumulates micro-batches, it is each micro-batch's: the next one's
-errors are not known yet when the first is propagated back. `sse` and `bce` without free bits are sums over images, and
-do not depend on how a batch is divided.
+compute what one process would. Where a step of the VAE accumulates micro-batches, it is each micro-batch's: the next
+one's errors are not known yet when the first is propagated back. `sse` and `bce` without free bits are sums over
+images, and do not depend on how a batch is divided.
 """
 
 from __future__ import annotations

@@ -114,6 +114,17 @@ class Reading:
     discriminator: float | None  # 2 log 2 = 1.386 where it cannot tell decoded noise
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A part of a step against the discriminator: images [n, C, H, W], and what is decoded beside them."""
+
+    share: float  # of this process's images in the step
+    image: Tensor
+    landed: Tensor  # [n, latent_dim], where the flow throws noise
+    generated: Tensor  # of these latents
+    reconstructed: Tensor  # of draws from the images' posteriors
+
+
 class PriorFit(nn.Module):
     """The state of the second stage, and its steps: each is a function of the state and of (seed, step).
 
@@ -143,7 +154,7 @@ class PriorFit(nn.Module):
         self.discriminator.to(memory_format=memory_format(device))  # type: ignore[call-overload]
         # Images that a process has in a step against the discriminator. As many are generated: together what the VAE's
         # steps had in memory.
-        self._images_a_step = max(1, config.batch_size // (2 * config.accumulate * world.size))
+        self._images_a_step = max(1, config.batch_size // (2 * world.size))
         self.likelihood_steps = math.ceil((1 - config.adversarial_share) * config.prior_steps)
         flow, decoder = self.prior.flow.parameters(), self.prior.decoder.parameters()
         self.optimisers = {
@@ -173,31 +184,59 @@ class PriorFit(nn.Module):
         self._rates(step, self.likelihood_steps, likelihood=LIKELIHOOD_LR)
         _, z = self._latents(math.ceil(BATCH / self.world.size))
         loss, nll = self._inverse_loss(z)
-        self._descend("likelihood", loss)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._descend("likelihood")
         return Reading(nll.item(), None)
 
     def _adversarial_step(self, step: int) -> Reading:
+        """One step of the discriminator and one of the flow and the decoder, each in parts: see _shown."""
         rates = {"adversarial": ADVERSARIAL_LR, "discriminator": DISCRIMINATOR_LR}
         self._rates(step - self.likelihood_steps, self.config.prior_steps - self.likelihood_steps, **rates)
-        rows, z = self._latents(self._images_a_step)
+        drawn = (*self._latents(self._images_a_step), self._noise(self._images_a_step))
+        count = min(self.config.accumulate, self._images_a_step)
+        parts = [*zip(*(whole.tensor_split(count) for whole in drawn), strict=True)]
+        error_of = OBJECTIVES[self.config.objective].error
+
+        error = told = torch.zeros((), device=self.device)
+        for part in parts:
+            with torch.set_grad_enabled(count == 1):  # several are decoded again below, so that one's graph is there
+                shown = self._shown(*part)
+            real = {"images": shown.image, "reconstructions": shown.reconstructed}[self.config.adversarial_target]
+            loss, told_apart = self.discriminator.requires_grad_(True).loss(real, shown.generated, step)
+            (shown.share * loss).backward()  # type: ignore[no-untyped-call]
+            told = told + shown.share * told_apart.detach()
+            error = error + shown.share * error_of(shown.reconstructed.detach(), shown.image).mean()
+        self._descend("discriminator")
+
+        error = self.world.average(error)
+        for part in parts:
+            if count > 1:
+                shown = self._shown(*part)
+            (shown.share * self._decoded_loss(shown, error)).backward()  # type: ignore[no-untyped-call]
+        inverse_loss, nll = self._inverse_loss(drawn[1])
+        (ADVERSARIAL_WEIGHT * inverse_loss).backward()  # type: ignore[no-untyped-call]
+        self._descend("adversarial")
+        return Reading(nll.item(), self.world.average(told).item())
+
+    def _shown(self, rows: Tensor, z: Tensor, noise: Tensor) -> Shown:
+        """What a part of this process's share of a step shows: of images, draws from their posteriors, and noise."""
         image = to_float(self._images[rows.cpu().numpy()], self.device)
-        decoder = self.prior.decoder
-        noise = self.prior.flow(self._noise(self._images_a_step))[0]
-        generated, reconstructed = decoder(torch.cat([noise, z])).chunk(2)
+        landed = self.prior.flow(noise)[0]
+        generated, reconstructed = self.prior.decoder(torch.cat([landed, z])).chunk(2)
+        return Shown(len(z) / self._images_a_step, image, landed, generated, reconstructed)
 
-        real = {"images": image, "reconstructions": reconstructed}[self.config.adversarial_target]
-        loss, told = self.discriminator.requires_grad_(True).loss(real, generated, step)
-        self._descend("discriminator", loss)
+    def _decoded_loss(self, shown: Shown, error: Tensor) -> Tensor:
+        """What the flow and the decoder learn by what is decoded of a part, where `error` is the whole step's mean.
 
-        inverse_loss, nll = self._inverse_loss(z)
-        objective = OBJECTIVES[self.config.objective]
-        error = self.world.average(objective.error(reconstructed, image).mean())
-        reconstruction = objective.nats(error, image[0].numel())
-        fooled = self.discriminator.requires_grad_(False).fooled(generated)
-        lost = beyond(noise, self._lowest, self._highest).mean()
-        of_noise = ADVERSARIAL_WEIGHT * (fooled + inverse_loss + BEYOND_WEIGHT * lost)
-        self._descend("adversarial", reconstruction / image[0].numel() + of_noise)
-        return Reading(nll.item(), self.world.average(told.detach()).item())
+        The objective's nats need not be linear in that mean. They are taken at its value, with the gradient of the
+        part's own mean, as World.average does: so the parts' gradients add up to the whole's.
+        """
+        objective, values = OBJECTIVES[self.config.objective], shown.image[0].numel()
+        mine = objective.error(shown.reconstructed, shown.image).mean()
+        reconstruction = objective.nats(mine + (error - mine.detach()), values)
+        fooled = self.discriminator.requires_grad_(False).fooled(shown.generated)
+        lost = beyond(shown.landed, self._lowest, self._highest).mean()
+        return reconstruction / values + ADVERSARIAL_WEIGHT * (fooled + BEYOND_WEIGHT * lost)
 
     def fit_head(self, validation: ByteImages, stopping: Callable[[], int]) -> None:
         """Give the averaged prior the variances of its posteriors, as posterior_variances.py finds them.
@@ -278,14 +317,14 @@ class PriorFit(nn.Module):
                 found.append(measure(image).cpu().double())
         return None if self.world.largest(stopping()) else self.world.gathered(torch.cat(found))
 
-    def _descend(self, name: str, loss: Tensor) -> None:
+    def _descend(self, name: str) -> None:
+        """Let that optimiser change its weights by their gradients, of all processes, and forget these."""
         optimiser = self.optimisers[name]
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
         parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         self.world.average_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
         optimiser.step()
+        optimiser.zero_grad()
 
     def _rates(self, step: int, steps: int, **highest: float) -> None:
         """Learning rates at `step` of `steps`: a short warm-up, then half a cosine to 0."""
