@@ -20,6 +20,7 @@ from vae_gen_train import evaluation, prior, step, trainer
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE, build
 from vae_gen_train.progress import Progress
+from vae_gen_train.random_streams import seed_torch
 
 from tests.train.conftest import blobs
 from tests.train.small_runs import CrashError
@@ -56,7 +57,7 @@ def make(kind: str, devices: tuple[str, ...], run: Path, nudge: float = 0.0, str
         stack.enter_context(patch.object(trainer, "build", nudged(nudge)))
         stack.enter_context(patch.object(prior, "HEAD_FEWEST", 256))  # which takes less time
         for module in (step, evaluation, prior):
-            stack.enter_context(patch.object(module, "STREAM", module.STREAM + streams))
+            stack.enter_context(patch.object(module, "seed_torch", higher(streams)))
         for number, device in enumerate(devices):
             last = number == len(devices) - 1
             progress = Progress() if last else Progress(crash_after(CHANGES[number] % (config.total_steps + 1)))
@@ -65,6 +66,11 @@ def make(kind: str, devices: tuple[str, ...], run: Path, nudge: float = 0.0, str
                     trainer.train(data, run, TrainConfig(**config.as_dict() | {"device": device}), progress)
                 else:
                     trainer.resume(data, run, device=device, progress=progress)
+
+
+def higher(streams: int) -> Callable[..., None]:
+    """seed_torch, with streams whose numbers are that much higher."""
+    return lambda seed, stream, *place: seed_torch(seed, stream + streams, *place)
 
 
 def grey() -> DataSet:

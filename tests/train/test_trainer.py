@@ -16,11 +16,11 @@ from vae_gen_train import trainer
 from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig, preset_names
-from vae_gen_train.evaluation import evaluate, latent_statistics, seed_torch
+from vae_gen_train.evaluation import evaluate, latent_statistics
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import build
 from vae_gen_train.progress import Progress
-from vae_gen_train.step import STREAM
+from vae_gen_train.random_streams import Stream, seed_torch
 
 from tests.train.small_runs import assert_same_run, config, tensors
 
@@ -82,7 +82,7 @@ def test_training_is_adam_on_squared_errors_plus_kl(data: DataSet, tmp_path: Pat
     moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in vae.named_parameters()}
     order = batches(seed=0, images=len(data.train), batch_size=16, first_step=0)
     for step in (1, 2, 3):
-        seed_torch(0, STREAM, step)
+        seed_torch(0, Stream.STEPS, step)
         image = torch.from_numpy(data.train[next(order)] / np.float32(255))
         mean, log_var = vae.encoder(image)
         output = vae.decoder(mean + torch.exp(log_var / 2) * torch.randn_like(mean))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from vae_gen.datasets import DataSet
@@ -15,10 +14,10 @@ from vae_gen.images import ByteImages
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE
 from vae_gen_train.objective import OBJECTIVES, kl_to_standard_normal, sum_of_squared_errors
+from vae_gen_train.random_streams import Stream, seed_torch
 
 BATCH = 500  # images at most
 BATCH_VALUES = BATCH * 64 * 64  # of large images fewer, so that their activations fit into memory
-STREAM = 1  # which of a seed's random streams evaluations draw from; training steps have 0
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,6 @@ def in_batches(images: ByteImages) -> Iterator[ByteImages]:
     return (images[start : start + size] for start in range(0, len(images), size))
 
 
-def seed_torch(*key: int) -> None:
-    """Make torch's generators a function of `key`."""
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
-    # Where there is no GPU, manual_seed notes from where it was called: half a millisecond, at every step.
-    (torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed)(seed)
-
-
 @contextmanager
 def evaluating(vae: VAE) -> Iterator[None]:
     """Within it `vae` is in evaluation mode (no dropout) and keeps no gradients."""
@@ -97,7 +89,7 @@ def evaluate(vae: VAE, images: ByteImages, config: TrainConfig, device: torch.de
     error = squared_error = kl = 0.0
     with evaluating(vae):
         for number, part in enumerate(in_batches(images)):
-            seed_torch(config.seed, STREAM, number)
+            seed_torch(config.seed, Stream.EVALUATIONS, number)
             image = to_float(part, device)
             output, mean, log_var = vae(image)
             error += _sum(objective.error(output, image))

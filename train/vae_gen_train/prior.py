@@ -35,13 +35,13 @@ from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.discriminator import Discriminator
 from vae_gen_train.distributed import ALONE, World
-from vae_gen_train.evaluation import evaluating, in_batches, memory_format, seed_torch, to_float
+from vae_gen_train.evaluation import evaluating, in_batches, memory_format, to_float
 from vae_gen_train.flow import Flow, log_density
 from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.objective import OBJECTIVES, VARIANCE_FLOOR, sum_of_squared_errors
 from vae_gen_train.posterior_variances import estimated_slopes, fit_log_variances
+from vae_gen_train.random_streams import Stream, seed_torch
 
-STREAM = 2  # which of a seed's random streams the prior draws from; training has 0, evaluations have 1
 BATCH = 512  # latents a step of maximum likelihood, of all processes together
 LIKELIHOOD_LR, ADVERSARIAL_LR, DISCRIMINATOR_LR = 2e-3, 4e-4, 8e-4
 WARMUP = 100
@@ -144,7 +144,7 @@ class PriorFit(nn.Module):
         reach = REACH * self._deviation
         self._lowest, self._highest = (mean - reach).amin(0), (mean + reach).amax(0)
 
-        seed_torch(config.seed, STREAM, 0)
+        seed_torch(config.seed, Stream.PRIOR, 0)
         self.prior = Prior(config, vae).to(device)
         self.prior.flow.mean.copy_(mean.mean(0))
         variance = mean.var(0, correction=0) + self._deviation.square().mean(0)  # the law of total variance
@@ -170,7 +170,7 @@ class PriorFit(nn.Module):
 
     def take_step(self, step: int) -> Reading:
         """Step `step` of config.prior_steps, counted from 1. Raises VaeGenError if the losses are not finite."""
-        seed_torch(self.config.seed, STREAM, step)
+        seed_torch(self.config.seed, Stream.PRIOR, step)
         reading = self._likelihood_step(step) if step <= self.likelihood_steps else self._adversarial_step(step)
         update_average(self.averaged, self.prior, step, DECAY)
         if not all(math.isfinite(value) for value in (reading.nll, reading.discriminator or 0)):
@@ -246,7 +246,7 @@ class PriorFit(nn.Module):
         """
         network, images = self.network, self._images
         count = max(HEAD_FEWEST, min(len(images), HEAD_VALUES // images[0].size))
-        seed_torch(self.config.seed, STREAM, self.config.prior_steps + 1, self.world.rank)
+        seed_torch(self.config.seed, Stream.PRIOR, self.config.prior_steps + 1, self.world.rank)
 
         def errors(image: Tensor) -> Tensor:
             mean, _ = network.encoder(image)

@@ -2,7 +2,7 @@
 
 A step's batch is divided evenly over `accumulate` micro-batches, one after the other, and each of these over the
 processes. The noise of z is drawn for the whole batch, as one process would, and every part takes its rows; dropout
-is drawn for each part, from (seed, step, part).
+is drawn for each part, from a stream of its own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from vae_gen.images import ByteImages
 
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import World
-from vae_gen_train.evaluation import Losses, copies_overlap, seed_torch, to_float
+from vae_gen_train.evaluation import Losses, copies_overlap, to_float
 from vae_gen_train.nets import VAE
 from vae_gen_train.objective import OBJECTIVES, Terms, measure
+from vae_gen_train.random_streams import Stream, seed_torch
 from vae_gen_train.schedule import kl_weight, learning_rate
 
-STREAM = 0  # which of a seed's random streams training steps draw from; evaluations have 1
 Indices = npt.NDArray[np.int64]
 
 
@@ -110,14 +110,14 @@ class Stepper:
     def _shares(self, step: int, indices: Indices) -> Iterator[tuple[Indices, Tensor | None]]:
         """This process's part of each micro-batch, and its noise: None where the network may draw it itself."""
         config, world = self.config, self.world
-        seed_torch(config.seed, STREAM, step)
+        seed_torch(config.seed, Stream.STEPS, step)
         parts = config.accumulate * world.size
         if parts == 1 and config.precision == "fp32":  # the network draws in its own precision
             yield indices, None
             return
         noise = torch.randn(len(indices), config.latent_dim, device=self.device).tensor_split(parts)
         for part in range(world.rank, parts, world.size):
-            seed_torch(config.seed, STREAM, step, part)
+            seed_torch(config.seed, Stream.DROPOUT, step, part)
             yield np.array_split(indices, parts)[part], noise[part]
 
     def _terms(self, step: int, rows: Indices, noise: Tensor | None) -> Terms:
