@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from vae_gen.cli import main
 from vae_gen.datasets import DataSet
 from vae_gen.errors import DataError, OutputError, UsageError
-from vae_gen_train import trainer
+from vae_gen_train import distributed, trainer
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.progress import Progress
 
@@ -30,21 +31,48 @@ def test_threads_are_kept_by_resume(data: DataSet, tmp_path: Path) -> None:
     torch.set_num_threads(before)
 
 
+@pytest.mark.usefixtures("no_report")
+def test_threads_that_are_kept_are_told_where_a_new_run_had_others(
+    data: DataSet,
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    trainer.train(data, run, config(steps=2, threads=1))
+    resume = ["train", "--data", str(small_data), "--resume", str(run)]
+    threads = torch.get_num_threads()
+
+    def told(usable: int, *options: str) -> list[str]:
+        monkeypatch.setattr(distributed, "usable_cpus", lambda: usable)
+        assert main([*resume, *options]) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if "goes on with" in line]
+
+    kept = f"{run} goes on with 1 thread, as before; this process may use 5 processors: "
+    assert told(5) == [f"{kept}--threads 5 takes as many, and rounds otherwise"]
+    assert told(1) == told(5, "--quiet") == told(5, "--threads", "2", "--steps", "3") == []
+    kept = f"{run} goes on with 2 threads, as before; this process may use 1 processor: "
+    assert told(1) == [f"{kept}--threads 1 takes as many, and rounds otherwise"]
+    torch.set_num_threads(threads)
+
+
 def test_a_run_is_one_process_s_at_a_time(data: DataSet, tmp_path: Path) -> None:
+    run = tmp_path / "run"
     refused: list[int] = []
 
     def interfere(step: int) -> None:
         if step != 2:
             return
-        with pytest.raises(OutputError, match=r"another process is at work on .*run"):
-            trainer.resume(data, tmp_path / "run")
-        with pytest.raises(OutputError, match=r"another process is at work on .*run"):
-            trainer.train(data, tmp_path / "run", config())
+        with pytest.raises(OutputError, match=f"^another process is training in {run}; wait for it, or end it: Ctrl-C"):
+            trainer.resume(data, run)
+        with pytest.raises(OutputError, match=f"^another process is training in {run}; choose another --out$"):
+            trainer.train(data, run, config())
         refused.append(step)
 
-    trainer.train(data, tmp_path / "run", config(), Progress(step=interfere))
+    trainer.train(data, run, config(), Progress(step=interfere))
     assert refused == [2]
-    assert not list((tmp_path / "run").glob(".*"))
+    assert not list(run.glob(".*"))
 
 
 def test_a_configuration_that_cannot_be_written_leaves_the_one_before(

@@ -181,6 +181,8 @@ def train(
         record = _tensorboard(run) if tensorboard else None
         name = str(data or (images.origin or {}).get("path") or "MNIST")
         options.say(_start(images, name, config, run, device.type, world), quiet)
+        if saved is not None and changes["threads"] is None:
+            _tell_of_threads(saved.config, run, world, quiet)
         with tqdm(
             total=config.total_steps,
             initial=0 if saved is None else saved.step,
@@ -206,6 +208,17 @@ def _start(images: DataSet, name: str, config: TrainConfig, run: Path, device: s
     return (
         f"{name}: {len(images.train):,} pictures of {height}x{width}; {where}; {config.total_steps:,} steps into {run}"
     )
+
+
+def _tell_of_threads(config: TrainConfig, run: Path, world: World, quiet: bool) -> None:
+    """Say that a resumed run keeps its number of threads, where a new one would have another here."""
+    kept, usable = world.threads(config.threads), world.threads(None)
+    if kept != usable:
+        options.say(
+            f"{run} goes on with {options.count(kept, 'thread')}, as before; this process may use "
+            f"{options.count(usable, 'processor')}: --threads {usable} takes as many, and rounds otherwise",
+            quiet,
+        )
 
 
 def _tensorboard(run: Path) -> Callable[[Record], None]:

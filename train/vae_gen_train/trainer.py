@@ -20,7 +20,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = SI
         vae = build(config.network, data.image_shape, config.latent_dim)
     if world.writes:
         make_folder(run)
-    with _alone(run, world), _output_errors(run), _memory_errors(), world.explained("starting"):
+    with _alone(run, world, "choose another --out"), _output_errors(run), _memory_errors(), world.explained("starting"):
         if world.writes:
             check_new(run)
         _Run(data, run, config, vae, device, progress, world).go(first_step=0)
@@ -99,7 +99,8 @@ def resume(
     no checkpoint, and UsageError if `data` is not what the run began with or `steps` are fewer than are done.
     """
     given = {"steps": steps, "device": device, "threads": threads}
-    with _alone(run, world), _output_errors(run), _memory_errors(), world.explained("starting"):
+    way_out = "wait for it, or end it: Ctrl-C and SIGTERM save what it has done"
+    with _alone(run, world, way_out), _output_errors(run), _memory_errors(), world.explained("starting"):
         saved = Checkpoint.open(run)
         _check_same_data(run, saved, data)
         config = resumed_config(saved, {name: value for name, value in given.items() if value is not None}, world)
@@ -303,9 +304,16 @@ class _Run:
         )
 
 
-def _alone(run: Path, world: World) -> AbstractContextManager[None]:
-    """Within it no other process works on the run; raises OutputError if one does."""
-    return LocalStore(str(run)).lock(checkpoint.FILE_NAME) if world.writes and run.is_dir() else nullcontext()
+@contextmanager
+def _alone(run: Path, world: World, way_out: str) -> Iterator[None]:
+    """Within it no other process works on the run; raises OutputError, which names the way out, if one does."""
+    with ExitStack() as held:
+        if world.writes and run.is_dir():
+            try:
+                held.enter_context(LocalStore(str(run)).lock(checkpoint.FILE_NAME))
+            except OutputError as error:
+                raise OutputError(f"another process is training in {run}; {way_out}") from error
+        yield
 
 
 @contextmanager
