@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from vae_gen.cli import main
 from vae_gen.datasets import DataSet
 from vae_gen.errors import DataError, OutputError, UsageError
-from vae_gen_train import distributed, trainer
+from vae_gen_train import checkpoint, distributed, trainer
 from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.progress import Progress
 
 from tests.train.small_runs import CrashError, assert_same_run, comparable, config
@@ -108,6 +110,51 @@ def test_a_run_that_was_killed_and_resumed_is_bit_identical(
     torch.manual_seed(99)  # a new process has other random numbers
     trainer.resume(data, tmp_path / "killed")
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("no_report")
+def test_how_often_a_run_saves_and_evaluates_does_not_change_what_it_learns(
+    data: DataSet, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, averaged weights, a prior and its discriminator, which all draw random numbers."""
+    prior = {"prior_steps": 6, "flow_couplings": 1, "flow_width": 4, "adversarial_share": 0.5, "lr_warmup": 0}
+    settings = {"threads": 1, "steps": 8, "ema": 0.9, "evaluate_every": 100, "checkpoint_every": 100} | prior
+    rare, often, changed = (tmp_path / name for name in ("rare", "often", "changed"))
+    saved: list[int] = []
+    save = checkpoint.save
+
+    def noted(*arguments: object, step: int, **state: object) -> None:
+        saved.append(step)
+        save(*arguments, step=step, **state)
+
+    def crash(step: int) -> None:
+        if step == 11:
+            raise CrashError
+
+    def evaluated(run: Path) -> list[object]:
+        return [record["step"] for record in read_metrics(run) if record["split"] == "test"]
+
+    monkeypatch.setattr(checkpoint, "save", noted)
+    trainer.train(data, rare, config(**settings))
+    assert (saved, evaluated(rare)) == ([0, 8, 14, 14], [8, 14])  # again when the posteriors' variances are found
+    saved.clear()
+    trainer.train(data, often, config(**settings | {"evaluate_every": 3, "checkpoint_every": 5}))
+    assert (saved, evaluated(often)) == ([0, 5, 8, 10, 14, 14], [3, 6, 8, 14])
+
+    with pytest.raises(CrashError):
+        trainer.train(data, changed, config(**settings | {"checkpoint_every": 3}), Progress(step=crash))
+    saved.clear()
+    resume = ["train", "--data", str(small_data), "--quiet", "--resume", str(changed)]
+    assert main([*resume, "--checkpoint-every", "2", "--evaluate-every", "7"]) == 0
+    assert saved == [10, 12, 14, 14]
+    found = Checkpoint.open(changed).config
+    assert (found.checkpoint_every, found.evaluate_every) == (2, 7)
+
+    expected = load_file(rare / "checkpoint.safetensors")
+    for run in (often, changed):
+        tensors = load_file(run / "checkpoint.safetensors")
+        assert tensors.keys() == expected.keys()
+        assert [name for name in expected if not torch.equal(tensors[name], expected[name])] == []
 
 
 def test_more_steps_go_on_as_if_they_had_been_asked_for_at_once(data: DataSet, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tests.train.small_runs import config
 
 def test_every_option_reaches_the_run(small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"--steps": 3, "--batch-size": 5, "--lr": 0.01, "--latent-dim": 2, "--seed": 9, "--device": "cpu"}
+    options |= {"--checkpoint-every": 2, "--evaluate-every": 3}
     arguments = [str(item) for pair in options.items() for item in pair]
     run = str(tmp_path / "my run")
     threads = torch.get_num_threads()
@@ -46,6 +47,9 @@ def test_every_option_reaches_the_run(small_data: Path, tmp_path: Path, capsys: 
     assert capsys.readouterr() == ("", "")
     assert main(["train", "--resume", run, "--data", str(small_data), "--lr", "0.1"]) == 2
     assert "--lr cannot be given with --resume" in capsys.readouterr().err
+    for option, name in (("--steps", "steps"), ("--checkpoint-every", "checkpoint-every")):
+        assert main(["train", "--resume", run, option, "0"]) == 2
+        assert f"{name} is 0; it must be at least 1" in capsys.readouterr().err
     assert main(["train", "--preset", "huge"]) == 2
     assert main(["train", "--preset", "notebook", "--data", str(tmp_path), "--out", str(tmp_path / "no")]) == 1
     assert not (tmp_path / "no").exists()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vae_gen_train.progress import Progress
 
 # What a checkpoint does not fix: these may be given with --resume.
-CHANGEABLE = ("steps", "device", "threads")
+CHANGEABLE = ("steps", "device", "threads", "checkpoint_every", "evaluate_every")
 OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversarial_target")
 
 
@@ -104,6 +104,12 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 @click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps, ...; auto takes a CUDA GPU where there is one.")
 @options.threads_option
+@click.option("--checkpoint-every", type=int, help="Steps between savings; a crash loses so many. Default: 1000.")
+@click.option(
+    "--evaluate-every",
+    type=int,
+    help="Steps of the VAE between evaluations on the validation and test images. Default: 1000.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write the losses for TensorBoard too.")
 @options.quiet_option
 def train(
@@ -181,7 +187,7 @@ def train(
         record = _tensorboard(run) if tensorboard else None
         name = str(data or (images.origin or {}).get("path") or "MNIST")
         options.say(_start(images, name, config, run, device.type, world), quiet)
-        if saved is not None and changes["threads"] is None:
+        if saved is not None and "threads" not in changes:
             _tell_of_threads(saved.config, run, world, quiet)
         with tqdm(
             total=config.total_steps,

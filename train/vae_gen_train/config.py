@@ -44,7 +44,7 @@ class TrainConfig:
     device: str = "auto"
     threads: int | None = None  # processors to compute with; None becomes a number when the run begins
     evaluate_every: int = 1000  # steps between evaluations on the validation and test images
-    checkpoint_every: int = 1000
+    checkpoint_every: int = 1000  # steps, the prior's too, between savings; neither of the two changes the weights
     picture_every: int = 200
     log_every: int = 50
     objective: str = "sse"  # one of OBJECTIVES; see objective.py

@@ -88,6 +88,8 @@ def resume(
     steps: int | None = None,
     device: str | None = None,
     threads: int | None = None,
+    checkpoint_every: int | None = None,
+    evaluate_every: int | None = None,
     progress: Progress = SILENT,
     world: World = ALONE,
 ) -> None:
@@ -95,10 +97,12 @@ def resume(
 
     Another `device`, or number of `threads` or processes, than the run began with gives other roundings, and another
     kind of device other noise. Where the learning rate falls with the schedule, other `steps` make it another schedule
-    from here on. A run that is finished only has its report drawn again. Raises as `train` does, DataError if there is
-    no checkpoint, and UsageError if `data` is not what the run began with or `steps` are fewer than are done.
+    from here on. `checkpoint_every` and `evaluate_every`, in steps, change nothing that is learnt. A run that is
+    finished only has its report drawn again. Raises as `train` does, DataError if there is no checkpoint, and
+    UsageError if `data` is not what the run began with or `steps` are fewer than are done.
     """
     given = {"steps": steps, "device": device, "threads": threads}
+    given |= {"checkpoint_every": checkpoint_every, "evaluate_every": evaluate_every}
     way_out = "wait for it, or end it: Ctrl-C and SIGTERM save what it has done"
     with _alone(run, world, way_out), _output_errors(run), _memory_errors(), world.explained("starting"):
         saved = Checkpoint.open(run)

@@ -60,8 +60,10 @@ def _unfinished(checkpoint: Checkpoint, vae: VAE) -> str:
 def _command(config: TrainConfig, data: Path | None, data_options: DataOptions) -> str:
     """The command line that repeats the run, without where somebody keeps their files."""
     preset = TrainConfig.from_preset(config.preset).as_dict()
-    fixed = {"preset", "network", "processes", "evaluate_every", "checkpoint_every", "picture_every", "log_every"}
-    changed = {name: value for name, value in config.as_dict().items() if name not in fixed and value != preset[name]}
+    left_out = {"preset", "network", "processes", "evaluate_every", "checkpoint_every", "picture_every", "log_every"}
+    changed = {
+        name: value for name, value in config.as_dict().items() if name not in left_out and value != preset[name]
+    }
     options = ["--data", as_text(data.name)] if data is not None else []
     options += data_options.as_options
     options += [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
