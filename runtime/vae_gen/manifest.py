@@ -44,7 +44,7 @@ class Description:
     # How many rows a run of the graph takes: 1 where they are not independent of each other. None: the fastest.
     rows_per_run: int | None = None
     # Of the aggregate posterior, one number for each latent: the mean and the standard deviation of z over
-    # the validation images, and the mean KL divergence from the prior in nats. Empty where nobody measured.
+    # validation images, and the mean KL divergence from the prior in nats. Empty where nobody measured.
     latent_mean: tuple[float, ...] = ()
     latent_std: tuple[float, ...] = ()
     latent_kl: tuple[float, ...] = ()

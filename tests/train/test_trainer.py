@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from vae_gen.datasets import DataSet
 from vae_gen.errors import OutputError, UsageError
-from vae_gen_train import trainer
+from vae_gen_train import evaluation, trainer
 from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig, preset_names
@@ -159,6 +159,23 @@ def test_a_checkpoint_holds_the_network_and_says_what_it_is(data: DataSet, tmp_p
     np.testing.assert_allclose(saved.latents["std"], draws.std((0, 1)), rtol=0.02)
     assert latent_statistics(vae, data.validation, device)["kl"] == pytest.approx(saved.latents["kl"], rel=1e-4)
     assert not list((tmp_path / "run").glob("*.pt")) + list((tmp_path / "run").glob("*.pkl"))
+
+
+def test_latents_are_measured_on_no_more_images_than_a_checkpoint_may_cost(
+    data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluation.LATENT_VALUES >= 5000 * 28 * 28  # all of MNIST's, as the shipped models' manifests say
+    torch.manual_seed(0)
+    vae = build("notebook", (1, 12, 8), 3)
+    images, device = data.train[:100], torch.device("cpu")
+    monkeypatch.setattr(evaluation, "LATENT_VALUES", 100 * 12 * 8)
+    everything = latent_statistics(vae, images, device)
+    monkeypatch.setattr(evaluation, "LATENT_VALUES", 26 * 12 * 8 - 1)
+    found = latent_statistics(vae, images, device)
+    with torch.inference_mode():
+        all_means = vae.encoder(torch.from_numpy(images / np.float32(255)))[0].double().numpy()
+    np.testing.assert_allclose(everything["mean"], all_means.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(found["mean"], all_means[::4].mean(0), rtol=1e-4)
 
 
 def test_training_sees_training_images_only(data: DataSet, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Checkpoint:
     image_shape: ImageShape
     data: dict[str, Any]
     packages: dict[str, str]
-    latents: dict[str, list[float]]  # per latent, over the validation images: see evaluation.latent_statistics
+    latents: dict[str, list[float]]  # per latent, of validation images: see evaluation.latent_statistics
 
     @classmethod
     def open(cls, run: Path) -> Checkpoint:
