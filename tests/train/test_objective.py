@@ -109,3 +109,27 @@ def test_every_objective_tells_the_squared_errors_beside_its_own_terms() -> None
         assert terms.kl.item() == pytest.approx(kl.sum(1).mean().item(), rel=1e-5)
         assert terms.penalty.item() == pytest.approx(0.25 * kl.mean(0).clamp(min=1.5).sum().item(), rel=1e-5)
         assert terms.total.item() == pytest.approx(reconstruction + terms.penalty.item(), rel=1e-5)
+
+
+def test_variances_are_those_of_the_likelihood_that_an_objective_stands_for() -> None:
+    """Their inverse is the second derivative of the term by the output, on average over images that it may be of."""
+    p = torch.linspace(0.02, 0.98, 9, dtype=torch.float64).reshape(1, 1, 3, 3)
+    mean_square = torch.tensor(0.03, dtype=torch.float64)
+
+    def second(objective: str, x: torch.Tensor) -> torch.Tensor:
+        output = p.clone().requires_grad_()
+        error = OBJECTIVES[objective].error(output, x).sum()
+        # Of `gaussian` with its variance held, which is optimal: half the error divided by that.
+        nats = error / (2 * mean_square) if objective == "gaussian" else OBJECTIVES[objective].nats(error, 9)
+        (slope,) = torch.autograd.grad(nats, output, create_graph=True)
+        return torch.autograd.grad(slope.sum(), output)[0]
+
+    for name, objective in OBJECTIVES.items():
+        expected = p * second(name, torch.ones_like(p)) + (1 - p) * second(name, torch.zeros_like(p))
+        variances = objective.variance(mean_square) * objective.deviations(p).square()
+        torch.testing.assert_close(1 / variances, expected)
+
+
+def test_outputs_that_are_sure_have_a_variance() -> None:
+    output = torch.tensor([0.0, 1e-9, 1.0])
+    torch.testing.assert_close(OBJECTIVES["bce"].deviations(output), torch.full((3,), math.sqrt(1 / 12) / 255))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from sklearn.linear_model import GammaRegressor
 from torch import Tensor, nn
-from vae_gen_train.posterior_variances import estimated_slopes, fit_log_variances
+from vae_gen_train.objective import OBJECTIVES
+from vae_gen_train.posterior_variances import estimated_slopes, fit_log_variances, precisions
 
 
 def test_slopes_are_right_on_average() -> None:
@@ -15,11 +17,35 @@ def test_slopes_are_right_on_average() -> None:
     with torch.no_grad():
         decoder[0].weight[:, 0] *= 3
     u = 0.3 * torch.randn(3)
-    with torch.inference_mode():  # as evaluations are
-        found = estimated_slopes(decoder, u.expand(40_000, 3))
-    exact = torch.autograd.functional.jacobian(lambda v: decoder(v[None]).flatten(), u).square().sum(0)
-    assert exact.max() > 2 * exact.min()
-    torch.testing.assert_close(found.mean(0), exact, rtol=0.05, atol=0)  # seven standard errors
+    jacobian = torch.autograd.functional.jacobian(lambda v: decoder(v[None])[0], u).square()
+    own = torch.linspace(0.2, 3, 30).reshape(2, 3, 5)  # deviations of an image's values
+    for deviations in (torch.ones(2, 3, 5), own):
+        with torch.inference_mode():  # as evaluations are
+            found = estimated_slopes(decoder, u.expand(40_000, 3), deviations.expand_as)
+        exact = (jacobian / deviations.square()[..., None]).sum((0, 1, 2))
+        assert exact.max() > 2 * exact.min()
+        torch.testing.assert_close(found.mean(0), exact, rtol=0.05, atol=0)  # seven standard errors
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.25, 6.0])
+@pytest.mark.parametrize(("objective", "variance"), [("sse", 0.5), ("gaussian", 0.07)])
+def test_a_linear_decoder_s_posterior_is_exact(objective: str, variance: float, beta: float) -> None:
+    """Against the joint normal distribution of latents and image, where the posterior's latents are independent."""
+    torch.manual_seed(0)
+    weight = torch.linalg.qr(torch.randn(8, 3, dtype=torch.float64))[0] * torch.tensor([0.2, 1.0, 3.0])
+    image = weight @ weight.T + beta * variance * torch.eye(8)
+    posterior = torch.eye(3) - weight.T @ torch.linalg.solve(image, weight)
+    assert (posterior - posterior.diag().diag()).abs().max() < 1e-12
+
+    slopes = (weight / OBJECTIVES[objective].deviations(torch.rand(8, 1))).square().sum(0)
+    of_values = OBJECTIVES[objective].variance(torch.tensor(0.07, dtype=torch.float64))
+    torch.testing.assert_close(1 / precisions(slopes, of_values, beta), posterior.diag())
+
+
+def test_without_a_weight_of_the_kl_divergence_variances_are_small_and_finite() -> None:
+    found = precisions(torch.tensor([0.0, 2.0]), torch.tensor(0.5), 0.0)
+    assert found[0] == 1
+    assert 1e5 < found[1] < 1e9
 
 
 def images_with_features(count: int, width: int) -> tuple[Tensor, Tensor]:

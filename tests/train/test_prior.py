@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from vae_gen_train import prior
-from vae_gen_train.config import ADVERSARIAL_TARGETS, TrainConfig
+from vae_gen_train.config import ADVERSARIAL_TARGETS, OBJECTIVES, TrainConfig
 from vae_gen_train.discriminator import Discriminator
 from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.prior import PriorFit, has_variances
@@ -211,3 +211,35 @@ def test_the_composite_reconstructs_as_the_vae_does_and_knows_its_variances() ->
     assert expected.std() > 0.1
     assert (u_log_var - expected).abs().mean() < 0.1
     assert np.corrcoef(u_log_var[:, 0], expected[:, 0])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("beta", [1.0, 5.0])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_variances_suit_the_objective_and_its_weight(objective: str, beta: float) -> None:
+    """Where the term's second derivatives do not depend on the image, so that exact ones are expected ones."""
+    torch.manual_seed(0)
+    vae, images = vae_with_known_latents(), images_in_two_groups()
+    if objective != "bce":  # whose term is quadratic in a logit, not in a pixel
+        vae.decoder = nn.Sequential(nn.Linear(2, 6), nn.Unflatten(1, (1, 2, 3)))
+    nn.init.normal_(vae.decoder[0].weight, std=0.5)
+    fit = PriorFit(vae, images, config(latent_dim=2, objective=objective, beta=beta), CPU)
+    fit.fit_head(images, lambda: 0)
+    network, image = fit.network, torch.from_numpy(images[:100] / np.float32(255))
+    with torch.no_grad():
+        whole = torch.from_numpy(images / np.float32(255))
+        variance = (network.decoder(network.encoder(whole)[0]) - whole).square().mean()
+        u, log_var = network.encoder(image)
+
+    def nats(v: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
+        output = network.decoder(v[None])[0]
+        if objective == "bce":
+            return nn.functional.binary_cross_entropy(output, one, reduction="sum")
+        return (output - one).square().sum() / (1 if objective == "sse" else 2 * variance)
+
+    hessian = [
+        torch.autograd.functional.hessian(lambda v, one=one: nats(v, one), each)
+        for each, one in zip(u, image, strict=True)
+    ]
+    # d/d log_var of exp(log_var) hessian / 2 + beta (exp(log_var) - log_var) / 2 is 0
+    expected = torch.log(beta / (beta + torch.stack(hessian).diagonal(dim1=1, dim2=2)))
+    assert (log_var - expected).abs().mean() < 0.1

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,11 @@ def test_a_signal_while_the_variances_are_found_stops_at_once_and_is_made_good(
     monkeypatch.setattr(prior, "HEAD_BATCH_VALUES", 12 * 8 * 16)
     calls: list[int] = []
 
-    def interrupted(decoder: nn.Module, u: torch.Tensor) -> torch.Tensor:
+    def interrupted(decoder: nn.Module, u: torch.Tensor, deviations: Callable[..., torch.Tensor]) -> torch.Tensor:
         calls.append(len(u))
         if len(calls) == 2:
             signal.raise_signal(signal.SIGTERM)
-        return posterior_variances.estimated_slopes(decoder, u)
+        return posterior_variances.estimated_slopes(decoder, u, deviations)
 
     run = tmp_path / "run"
     monkeypatch.setattr(prior, "estimated_slopes", interrupted)

@@ -32,6 +32,9 @@ class Objective:
 
     error: Callable[[Tensor, Tensor], Tensor]  # (output, image), each [batch, C, H, W] -> [batch]
     nats: Callable[[Tensor, int], Tensor]  # (mean error, values in an image) -> nats per image
+    # By the likelihood that the term stands for, a value's variance is `variance` times the square of its deviation.
+    variance: Callable[[Tensor], Tensor]  # (mean squared error of a value), [] -> []
+    deviations: Callable[[Tensor], Tensor]  # output [batch, C, H, W] -> the same shape
     unit: str  # what the manifest says of the term
 
 
@@ -91,6 +94,11 @@ def as_it_is(error: Tensor, _values: int) -> Tensor:
     return error
 
 
+def half(mean_square: Tensor) -> Tensor:
+    """1/2, whatever the errors: a Gaussian's negative logarithm is (x - output)^2 / (2 variance) and a constant."""
+    return torch.full_like(mean_square, 0.5)
+
+
 def calibrated_gaussian(squared_error: Tensor, values: int) -> Tensor:
     """The negative log-likelihood of a Gaussian decoder with the one variance that suits the batch best.
 
@@ -100,8 +108,32 @@ def calibrated_gaussian(squared_error: Tensor, values: int) -> Tensor:
     optimal sigma-VAE. Below VARIANCE_FLOOR the variance is the floor.
     """
     mean_square = squared_error / values
-    variance = mean_square.clamp(min=VARIANCE_FLOOR)
+    variance = calibrated_variance(mean_square)
     return values / 2 * (torch.log(2 * math.pi * variance) + mean_square / variance)
+
+
+def calibrated_variance(mean_square: Tensor) -> Tensor:
+    """The variance that suits errors of this mean square best: it, or VARIANCE_FLOOR if it is below that."""
+    return mean_square.clamp(min=VARIANCE_FLOOR)
+
+
+def alike(output: Tensor) -> Tensor:
+    """1 for each value: a Gaussian decoder's values all vary alike."""
+    return torch.ones_like(output)
+
+
+def bernoulli_deviations(output: Tensor) -> Tensor:
+    """sqrt(p (1 - p)) for each output p; the variance is at least VARIANCE_FLOOR.
+
+    The second derivative of -(x log p + (1 - x) log(1 - p)) by p, x / p^2 + (1 - x) / (1 - p)^2, is 1 / (p (1 - p)) on
+    average over x of mean p: the Fisher information. A Gaussian's, of either derivation, is 1 / variance.
+    """
+    return (output * (1 - output)).clamp(min=VARIANCE_FLOOR).sqrt()
+
+
+def one(mean_square: Tensor) -> Tensor:
+    """1, where the values' deviations say all."""
+    return torch.ones_like(mean_square)
 
 
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -122,9 +154,13 @@ def free_bits_kl(kl: Tensor, free_bits: float) -> Tensor:
 
 
 OBJECTIVES = {
-    "sse": Objective(sum_of_squared_errors, as_it_is, "sum of squared errors"),
-    "bce": Objective(cross_entropy, as_it_is, "binary cross-entropy"),
+    "sse": Objective(sum_of_squared_errors, as_it_is, half, alike, "sum of squared errors"),
+    "bce": Objective(cross_entropy, as_it_is, one, bernoulli_deviations, "binary cross-entropy"),
     "gaussian": Objective(
-        sum_of_squared_errors, calibrated_gaussian, "negative log-likelihood of a Gaussian of the errors' variance"
+        sum_of_squared_errors,
+        calibrated_gaussian,
+        calibrated_variance,
+        alike,
+        "negative log-likelihood of a Gaussian of the errors' variance",
     ),
 }

@@ -1,30 +1,49 @@
 """The variances that posteriors should have, given a decoder: a linear function of an encoder's features.
 
-To second order about its mean, the ELBO of a Gaussian posterior with independent latents is, up to a constant,
+To second order about its mean, what training minimises, a reconstruction term plus beta times the KL divergence, is of
+a Gaussian posterior with independent latents, up to a constant,
 
-    1/2 sum over i of (log_var_i - p_i exp(log_var_i)),   p_i = 1 + |d image / d u_i|^2 / sigma^2,
+    beta / 2 sum over i of (p_i exp(log_var_i) - log_var_i),
+    p_i = 1 + 1 / beta sum over an image's values of (d value / d u_i)^2 / variance,
 
-with the decoder's calibrated variance sigma^2 (Laplace's method; Bishop 2006, sections 4.4 and 10.1.2). It is linear in
-p, so an unbiased estimate does as well as p itself: (J^T v)_i^2 for noise v ~ N(0, 1) in the image and the decoder's
-Jacobian J, which one backward pass gives for all latents (Hutchinson 1990, "A Stochastic Estimator of the Trace of the
-Influence Matrix").
+with 1 / variance for the expected second derivative of the reconstruction term by a value of the decoder's output: the
+Fisher information of the likelihood that the objective stands for (see objective.py; Laplace's method: Bishop 2006,
+sections 4.4 and 10.1.2). The term divided by beta is that of a likelihood whose variance is beta times as large, under
+the ELBO. Of a linear decoder and a Gaussian likelihood nothing is left out: p_i = 1 + |w_i|^2 / (beta variance) is then
+on the diagonal of the exact posterior's precision, for beta 1 that of probabilistic PCA (Tipping & Bishop 1999: its
+M / sigma^2). Free bits are left aside: below them a latent's KL divergence costs nothing, here it does.
+
+The sum is linear in p, so an unbiased estimate does as well as p itself: (J^T v)_i^2 for noise v in the image, each
+value divided by its deviation, and the decoder's Jacobian J, which one backward pass gives for all latents (Hutchinson
+1990, "A Stochastic Estimator of the Trace of the Influence Matrix").
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 ITERATIONS = 200  # at most; some thirty do
+LEAST_BETA = 1e-6  # with no weight at all posteriors would have no width
 
 
-def estimated_slopes(decoder: nn.Module, u: Tensor) -> Tensor:
-    """|d image / d u_i|^2, each from one random projection: u [n, latent_dim] -> the same shape."""
+def estimated_slopes(decoder: nn.Module, u: Tensor, deviations: Callable[[Tensor], Tensor]) -> Tensor:
+    """The sum over an image's values of (d value / d u_i / deviation)^2, each from one random projection.
+
+    u [n, latent_dim] -> the same shape. `deviations` gives those of all values of decoded images [n, C, H, W].
+    """
     with torch.inference_mode(False):
         u = u.clone().requires_grad_()
         image = decoder(u)
-        projected = torch.autograd.grad(image, u, torch.randn_like(image))[0]
+        projected = torch.autograd.grad(image, u, torch.randn_like(image) / deviations(image.detach()))[0]
     return projected.square()
+
+
+def precisions(slopes: Tensor, variance: Tensor, beta: float) -> Tensor:
+    """p, by slopes that are told in deviations; values vary by `variance` times these squared."""
+    return 1 + slopes / (variance * max(beta, LEAST_BETA))
 
 
 def fit_log_variances(features: Tensor, precisions: Tensor, images: int) -> tuple[Tensor, Tensor]:

@@ -38,8 +38,8 @@ from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.evaluation import evaluating, in_batches, memory_format, to_float
 from vae_gen_train.flow import Flow, log_density
 from vae_gen_train.nets import VAE, Encoder
-from vae_gen_train.objective import OBJECTIVES, VARIANCE_FLOOR, sum_of_squared_errors
-from vae_gen_train.posterior_variances import estimated_slopes, fit_log_variances
+from vae_gen_train.objective import OBJECTIVES, sum_of_squared_errors
+from vae_gen_train.posterior_variances import estimated_slopes, fit_log_variances, precisions
 from vae_gen_train.random_streams import Stream, seed_torch
 
 BATCH = 512  # latents a step of maximum likelihood, of all processes together
@@ -241,10 +241,11 @@ class PriorFit(nn.Module):
     def fit_head(self, validation: ByteImages, stopping: Callable[[], int]) -> None:
         """Give the averaged prior the variances of its posteriors, as posterior_variances.py finds them.
 
-        The decoder's variance is that of its errors on the `validation` images; on those that it was trained on they
-        are smaller. Ends soon, without a head, if `stopping()` is not 0 in one of the processes.
+        They suit the run's objective and beta. The decoder's variance of `gaussian` is that of its errors on the
+        `validation` images; on those that it was trained on they are smaller. Ends soon, without a head, if
+        `stopping()` is not 0 in one of the processes.
         """
-        network, images = self.network, self._images
+        network, images, objective = self.network, self._images, OBJECTIVES[self.config.objective]
         count = max(HEAD_FEWEST, min(len(images), HEAD_VALUES // images[0].size))
         seed_torch(self.config.seed, Stream.PRIOR, self.config.prior_steps + 1, self.world.rank)
 
@@ -254,7 +255,8 @@ class PriorFit(nn.Module):
 
         def features_and_slopes(image: Tensor) -> Tensor:
             mean, _ = network.encoder(image)
-            return torch.cat([network.encoder.features(image), estimated_slopes(network.decoder, mean)], 1)
+            slopes = estimated_slopes(network.decoder, mean, objective.deviations)
+            return torch.cat([network.encoder.features(image), slopes], 1)
 
         squared_errors = self._measured(errors, validation, min(count, len(validation)), stopping)
         if squared_errors is None:
@@ -263,9 +265,9 @@ class PriorFit(nn.Module):
         if found is None:
             return
         features, slopes = found[:, : -self.config.latent_dim], found[:, -self.config.latent_dim :]
-        variance = (squared_errors.mean() / images[0].size).clamp(min=VARIANCE_FLOOR)
-        precisions = 1 + slopes / variance
-        weight, bias = fit_log_variances(features, precisions, min(count, len(images)))
+        variance = objective.variance(squared_errors.mean() / images[0].size)
+        estimates = precisions(slopes, variance, self.config.beta)
+        weight, bias = fit_log_variances(features, estimates, min(count, len(images)))
         with torch.no_grad():
             self.averaged.log_var.weight.copy_(weight)
             self.averaged.log_var.bias.copy_(bias)
