@@ -41,8 +41,8 @@ AS_THEY_ARE = Tones()
 
 
 def hint_if_dark(brightest: float) -> str:
-    """What to tell who gives pictures of which none is brighter than that, of 1; nothing if all is well."""
-    if brightest > ALMOST_BLACK:
+    """What to tell who gives pictures of which none is brighter than that, of 1; nothing if no white would help."""
+    if brightest <= 0 or brightest > ALMOST_BLACK:
         return ""
     return (
         f"no picture is brighter than {brightest:.1%} of white; where files have more bits than their values, as of "

@@ -151,5 +151,8 @@ def test_commands_take_white(capsys: pytest.CaptureFixture[str]) -> None:
     assert latents("deep.png") != latents("white.png")
     run("encode", "deep.png", "--json")
     assert "no picture is brighter than 6.3% of white" in capsys.readouterr().err
+    Image.new("L", (28, 28)).save("black.png")
+    run("encode", "black.png", "--json")
+    assert "--white" not in capsys.readouterr().err  # it would stay black
     assert main(["traverse", "--white", "4095", "--dim", "1"]) != 0
     assert "--white is for --picture, which is not given" in capsys.readouterr().err

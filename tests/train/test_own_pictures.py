@@ -175,6 +175,7 @@ def test_a_run_whose_pictures_have_changed_says_what_differs(
         (["--channels", "2"], 2, "'2' is not one of '1', '3', '4'"),
         (["--image-size", "30"], 2, "images are 30x30; the notebook's network needs multiples of 4"),
         (["--image-size", "256"], 2, "weights for them, and a file may hold 500,000,000; give a smaller --image-size"),
+        (["--latent-dim", "9000000"], 2, "with 9,000,000 latents would have"),
     ],
 )
 def test_options_that_cannot_be_are_refused(

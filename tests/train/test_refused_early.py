@@ -39,7 +39,7 @@ def unread(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         ("--resume run --device tpu", 2, "device 'tpu' cannot be used here"),
         ("--preset conv --image-size 4", 2, "images are 4x4; the conv network needs at least 8x8"),
         ("--preset notebook --image-size 30", 2, "images are 30x30; the notebook's network needs multiples of 4"),
-        ("--preset mlp --image-size 1024", 2, "the network mlp would have "),
+        ("--preset mlp --image-size 1024", 2, "the network mlp with 16 latents would have "),
         ("--white -1", 2, "white is -1; it must be a number above 0"),
     ],
 )

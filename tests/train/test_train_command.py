@@ -14,7 +14,7 @@ import torch
 from vae_gen.cli import main
 from vae_gen.datasets import DataSet
 from vae_gen.errors import DataError, StoppedError
-from vae_gen_train import trainer
+from vae_gen_train import nets, trainer
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.progress import Progress
@@ -152,8 +152,9 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_said_to_be(data: Data
 
 @pytest.mark.parametrize("when", ["the network is built", "its prior is"])
 def test_too_little_memory_is_told(
-    when: str, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    when: str, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(nets, "MOST_WEIGHTS", 10**18)  # else no network is too large for the machine of a test
     huge = ["--latent-dim", "100000000000"] if when == "the network is built" else ["--flow-width", "20000000"]
     run = tmp_path / "run"
     run_it = ["train", "--data", str(small_data), "--preset", "mlp", "--steps", "1", "--prior-steps", "1", "--quiet"]

@@ -261,7 +261,7 @@ def check_size(network: str, image_shape: ImageShape, latent_dim: int) -> None:
     if weights > MOST_WEIGHTS:
         channels, height, width = image_shape
         raise UsageError(
-            f"images are {height}x{width} with channels {channels}; the network {network} would have {weights:,} "
-            f"weights for them, and a file may hold {MOST_WEIGHTS:,}; give a smaller --image-size, such as 32, or "
-            "--preset conv"
+            f"images are {height}x{width} with channels {channels}; the network {network} with {latent_dim:,} latents "
+            f"would have {weights:,} weights for them, and a file may hold {MOST_WEIGHTS:,}; give a smaller "
+            "--image-size, such as 32, a smaller --latent-dim, or --preset conv"
         )
