@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 
+from vae_gen.defaults import FIGURE
 from vae_gen.errors import OutputError, UsageError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.images import ByteImages, from_pillow, to_pillow
 from vae_gen.manifest import COLOR_MODES
+from vae_gen.png import FIGURE_TEXTS
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}  # an animated PNG is a PNG
 
@@ -31,15 +34,30 @@ def save_animation(frames: list[Image.Image], path: Path, fps: float) -> None:
     check_format(path)
     kind = FORMATS[path.suffix.lower()]
     milliseconds = round(100 / fps) * 10 if kind == "GIF" else round(1000 / fps)  # a GIF counts hundredths
-    lossless = {"lossless": True} if kind == "WEBP" else {}
     make_folder(path.parent)
     with whole_file(path) as partial:
         first, *others = frames
         try:
-            first.save(partial, kind, save_all=True, append_images=others, duration=milliseconds, loop=0, **lossless)
+            first.save(
+                partial, kind, save_all=True, append_images=others, duration=milliseconds, loop=0, **_settings(kind)
+            )
         except (ValueError, RuntimeError, OverflowError, struct.error) as error:
             size = f"{first.height}x{first.width}"
             raise OutputError(f"cannot write frames of {size} as {kind}: {error}; try a smaller --scale") from error
+
+
+def _settings(kind: str) -> dict[str, Any]:
+    """What Pillow writes into such a file beside the frames; each says that it is a figure, in its format's way."""
+    if kind == "GIF":
+        return {"comment": FIGURE}
+    if kind == "WEBP":
+        exif = Image.Exif()
+        exif[ExifTags.Base.ImageDescription] = FIGURE
+        return {"lossless": True, "exif": exif}
+    texts = PngImagePlugin.PngInfo()
+    for text in FIGURE_TEXTS.items():
+        texts.add_text(*text)
+    return {"pnginfo": texts}
 
 
 def to_frames(images: ByteImages, captions: list[str] | None = None) -> list[Image.Image]:

@@ -19,7 +19,7 @@ from vae_gen.files import make_folder, whole_file
 from vae_gen.images import ByteImages, ImageShape
 
 CACHE_VARIABLE = "VAE_GEN_CACHE"
-VERSION = 2  # of what the pixels of given files are; a higher one reads all files again
+VERSION = 3  # of what the pixels of given files are; a higher one reads all files again
 
 
 def cache_folder(name: str) -> Path:

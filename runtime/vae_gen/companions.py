@@ -1,4 +1,4 @@
-"""What a run writes beside its images, and which is none of them: the contact sheet and the latents."""
+"""Which array in a folder holds a run's latents, and not images: what a manifest beside it says of it."""
 
 from __future__ import annotations
 
@@ -6,32 +6,30 @@ import glob
 import json
 from pathlib import Path
 
-from vae_gen.parts import GRID, LATENTS, STATE
+from vae_gen.parts import LATENTS, STATE
 
-COMPANIONS = {GRID: "grid", LATENTS: "latents"}  # by the end of its name, the key by which a manifest speaks of it
 MANIFESTS = ("manifest.json", "manifest.*.json", f"{STATE}/run*.json")  # of a run in the folder, whole or unfinished
 
 
-def is_companion(folder: Path, name: str) -> bool:
-    """Whether the file `name` in the folder, or in one below it, is what a manifest beside it calls no image.
+def holds_latents(folder: Path, name: str) -> bool:
+    """Whether the file `name` in the folder, or in one below it, holds the latents of a run beside it.
 
-    Whoever has a grid.png of their own, and no such manifest, has a picture.
+    Whoever has a latents.npy of their own, and no such manifest, may have images in it.
     """
-    end = next((end for end in COMPANIONS if name.endswith(end)), None)
-    if end is None:
+    if not name.endswith(LATENTS):
         return False
     path = folder / name
-    stem = path.name.removesuffix(end)  # of a run's only file, and a dot; or the number of a part
+    stem = path.name.removesuffix(LATENTS)  # of a run's only file, and a dot; or the number of a part
     patterns = [*MANIFESTS, f"{glob.escape(stem)}*.manifest.json"] if stem else MANIFESTS
     return stem[-1:] in ("", ".") and any(
-        _says(manifest, COMPANIONS[end]) for pattern in patterns for manifest in path.parent.glob(pattern)
+        _has_latents(manifest) for pattern in patterns for manifest in path.parent.glob(pattern)
     )
 
 
-def _says(manifest: Path, key: str) -> bool:
-    """Whether it is a run's, and says that there is such a file."""
+def _has_latents(manifest: Path) -> bool:
+    """Whether it is a run's, and says that its latents were written."""
     try:
         values = json.loads(manifest.read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(values, dict) and "decoder_sha256" in values and bool(values.get(key))
+    return isinstance(values, dict) and "decoder_sha256" in values and bool(values.get("latents"))

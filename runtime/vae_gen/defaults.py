@@ -6,3 +6,4 @@ FORMATS = ("png", *SUFFIXES)
 MAX_TEMPERATURE = 100
 MAX_THREADS = 1024  # or processes
 CHECKPOINT = "checkpoint.safetensors"  # in the directory of every training run
+FIGURE = "a figure by vae-gen"  # what every sheet, curve and animation says in its file; none is taken for a picture

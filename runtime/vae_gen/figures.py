@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vae_gen.animate import check_format, labelled, save_animation, text_size, to_frames
 from vae_gen.errors import UsageError
 from vae_gen.images import ByteImages, enlarge, from_pillow, grid, to_pillow, viewing_factor
-from vae_gen.png import check_png, save_png
+from vae_gen.png import check_png, save_figure
 
 ON_SHEET = 64  # pixels of a picture's shorter side, about
 GAP = 2  # between pictures, in pixels of theirs
@@ -44,7 +44,7 @@ class Figure:
             sheet = labelled_grid(tiles, gap, rows, columns)
         else:
             sheet = grid(tiles.reshape(-1, *tiles.shape[2:]), tiles.shape[1], gap)
-        save_png(sheet, self.out)
+        save_figure(sheet, self.out)
 
     def save_animation(self, cells: ByteImages, captions: Sequence[str], names: Sequence[str] = ()) -> None:
         """Write images [frames, cells, C, H, W] as an animation of the only cell, or of a grid of several.

@@ -17,7 +17,7 @@ from vae_gen.generate import Progress, latents_in, make_part, open_model
 from vae_gen.images import grid
 from vae_gen.ledger import Ledger
 from vae_gen.parts import STATE, Part
-from vae_gen.png import encode_png
+from vae_gen.png import encode_figure
 from vae_gen.runs import Record, Run
 from vae_gen.stores import Store, open_store
 
@@ -178,4 +178,4 @@ def _write_grid(store: Store, run: Run) -> None:
     first = run.indices.slice(0, rows * columns)
     images = model.decode_bytes(latents_in(run, model.latent_dim, first))
     with store.create(run.grid_name) as file:
-        file.write(encode_png(grid(images, min(columns, first.count))))
+        file.write(encode_figure(grid(images, min(columns, first.count))))

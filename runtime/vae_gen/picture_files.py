@@ -1,13 +1,17 @@
-"""Which files are pictures, and which files there are in a folder."""
+"""Which files there are in a folder, which of them are pictures, and how those are named that cannot be read."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from vae_gen.defaults import FIGURE
+
+NAMED = 10  # unreadable files that a message names
+NO_PICTURE = "no picture that Pillow knows"
 RECOGNISED_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow has no decoder for them
 
 
@@ -15,6 +19,20 @@ def picture_suffixes() -> set[str]:
     """The suffixes, in lower case and with their dots, of the files that Pillow can decode."""
     kinds = Image.registered_extensions().items()
     return {suffix for suffix, kind in kinds if kind in Image.OPEN and kind not in RECOGNISED_ONLY}
+
+
+def is_figure(picture: Image.Image) -> bool:
+    """Whether the picture says of itself that vae-gen has drawn it: a sheet, a curve or an animation."""
+    said = (picture.info.get(key, "") for key in ("Comment", "comment", "exif"))  # of PNG, GIF and WebP
+    return any(FIGURE in (each.decode("latin-1") if isinstance(each, bytes) else str(each)) for each in said)
+
+
+def unreadable(reasons: Sequence[str], where: str = "") -> str:
+    """A message of files that cannot be read, by the reasons, which name them; of many, the first."""
+    shown = sorted(reasons)[:NAMED]
+    more = [f"  and {len(reasons) - len(shown)} more"] if len(reasons) > len(shown) else []
+    files = f"{len(reasons)} file{'' if len(reasons) == 1 else 's'}{where} that cannot be read:"
+    return "\n".join([files, *(f"  {reason}" for reason in shown), *more])
 
 
 def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -25,14 +25,13 @@ from typing import Any, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from vae_gen.cache import Slot
-from vae_gen.companions import is_companion
 from vae_gen.cpus import usable_cpus
 from vae_gen.data_options import DataOptions, Notify
 from vae_gen.defaults import CHECKPOINT
 from vae_gen.errors import DataError
 from vae_gen.fitting import fit_picture, is_grey, shown_size
 from vae_gen.images import ByteImages, ImageShape
-from vae_gen.picture_files import picture_suffixes, walk
+from vae_gen.picture_files import NO_PICTURE, is_figure, picture_suffixes, unreadable, walk
 from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
 from vae_gen.tones import Tones, hint_if_dark
 
@@ -48,8 +47,9 @@ MAX_DEFAULT_SIDE = 128  # pixels, of an image size that nobody asked for
 DEFAULT_SIDE = 64  # where the pictures differ in size
 AT_ONCE = 64  # pictures that are decoded before the next are begun
 WAITING_BYTES = 1 << 26  # that their pixels may have together
-NAMED = 10  # broken pictures that a message names
 SECONDS_BETWEEN_MESSAGES = 10
+
+DRAWN = "drawn by vae-gen"  # why a file is not used that can be read
 
 KINDS = {1: "grey", 3: "colour", 4: "colour and alpha"}
 
@@ -110,7 +110,7 @@ def load_folder(folder: Path, options: DataOptions, notify: Notify) -> DataSet:
     for message in known["messages"]:
         notify(message)
     if known["bad"]:
-        notify(f"left out {_bad_ones(known['bad'], folder)}")
+        notify(f"left out {unreadable(known['bad'], f' in {folder}')}")
     images = slot.open_images()
     test, validation = known["test"], known["test"] + known["validation"]
     return DataSet(
@@ -134,8 +134,6 @@ def list_pictures(folder: Path) -> Listing:
             suffix = path.suffix.lower()
             if path.name == CHECKPOINT:
                 runs.append(name.removesuffix(CHECKPOINT))
-            elif suffix in suffixes and is_companion(folder, name):
-                others["contact sheet"] += 1
             elif suffix in suffixes or not suffix:
                 found.append((name, (status.st_size, status.st_mtime_ns, status.st_ctime_ns)))
             else:
@@ -166,8 +164,8 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
     notify(f"reading the pictures in {folder}, once; their pixels are kept in {slot.images}")
     counts: Counter[str] = Counter()
     others = Counter(listing.others)
-    bad: dict[str, str] = {}
-    brightest = 0.0
+    bad: list[str] = []
+    brightest, where = 0.0, f" in {folder}"
     with _quiet_decoders(), ThreadPoolExecutor(usable_cpus()) as pool:
         messages, shape = _choose_shape(pool, folder, listing.pictures, options)
 
@@ -183,16 +181,18 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
                     counts[file.split] += 1
                     brightest = max(brightest, options.tones.brightest(image, 255))
                     yield image[None]
-                elif image or file.sure:
-                    bad[file.name] = image or ("no picture that Pillow knows" if file.state[0] else "it is empty")
-                else:
+                elif image == DRAWN:
+                    others[DRAWN] += 1
+                elif image == NO_PICTURE and not file.sure:
                     others["without a suffix"] += 1
+                else:
+                    bad.append(f"{file.name}: {image if file.state[0] else 'it is empty'}")
             if bad and not options.skip_bad:
-                raise DataError(f"{_bad_ones(bad, folder)}\nRepair or remove them, or leave them out with --skip-bad")
+                raise DataError(f"{unreadable(bad, where)}\nRepair or remove them, or leave them out with --skip-bad")
             if not counts and not bad:
                 raise _no_pictures(folder, others)
             if not counts:
-                raise DataError(f"{folder} holds no picture that can be read: {_bad_ones(bad, folder)}")
+                raise DataError(f"{folder} holds no picture that can be read: {unreadable(bad, where)}")
             source = f"{folder}/train" if len(counts) > 1 else str(folder)
             check_enough(counts["train"], source)
 
@@ -224,12 +224,14 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
 
 
 def _read(folder: Path, shape: ImageShape, tones: Tones, file: PictureFile) -> ByteImages | str:
-    """The picture [C, H, W], or why there is none: nothing if it is no picture at all."""
+    """The picture [C, H, W], or why there is none."""
     try:
         with Image.open(folder / file.name) as picture:
+            if is_figure(picture):
+                return DRAWN
             image = fit_picture(picture, shape, tones.white)
     except UnidentifiedImageError:
-        return ""
+        return NO_PICTURE
     except Exception as error:  # what a decoder raises on damaged input can be anything
         return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     if tones.invert:
@@ -260,10 +262,10 @@ def _choose_shape(
 
 
 def _look(folder: Path, file: PictureFile) -> tuple[tuple[int, int], bool] | None:
-    """The size of a picture and whether it is grey, from its header; None if that cannot be read."""
+    """The size of a picture and whether it is grey, from its header; None if that cannot be read or it is a figure."""
     try:
         with Image.open(folder / file.name) as picture:
-            return shown_size(picture), is_grey(picture)
+            return None if is_figure(picture) else (shown_size(picture), is_grey(picture))
     except Exception:  # it will be named when it is read
         return None
 
@@ -302,13 +304,6 @@ def _quiet_decoders() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _bad_ones(bad: dict[str, str], folder: Path) -> str:
-    lines = [f"  {name}: {reason}" for name, reason in sorted(bad.items())]
-    more = [f"  and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
-    of = f"{len(lines)} file{'' if len(lines) == 1 else 's'} in {folder} that cannot be read:"
-    return "\n".join([of, *lines[:NAMED], *more])
 
 
 def _listed(others: Counter[str]) -> str:

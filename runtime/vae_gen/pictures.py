@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vae_gen.companions import is_companion
+from vae_gen.companions import holds_latents
 from vae_gen.defaults import SUFFIXES
 from vae_gen.errors import DataError
 from vae_gen.files import as_text, is_there
@@ -20,7 +21,7 @@ from vae_gen.fitting import fit_picture
 from vae_gen.idx import open_unpacked
 from vae_gen.image_arrays import ZIP_MAGIC, Array, as_images, fit_images, in_unit_range, read_arrays
 from vae_gen.images import FloatImages, ImageShape, to_float
-from vae_gen.picture_files import picture_suffixes, walk
+from vae_gen.picture_files import NO_PICTURE, is_figure, picture_suffixes, unreadable, walk
 from vae_gen.tones import AS_THEY_ARE, Tones
 
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
@@ -34,27 +35,41 @@ class Pictures:
 
     names: list[str]
     images: FloatImages  # [n, C, H, W] in [0, 1]
-    files: list[Path]  # all that were read
+    files: list[Path]  # that they came from
+    bad: list[str] = field(default_factory=list)  # a message for each file that cannot be read
 
 
-def load_pictures(paths: Iterable[Path], image_shape: ImageShape, tones: Tones = AS_THEY_ARE) -> Pictures:
+def load_pictures(
+    paths: Iterable[Path], image_shape: ImageShape, tones: Tones = AS_THEY_ARE, skip_bad: bool = False
+) -> Pictures:
     """All pictures in these files and folders, in that order, as images of the given shape.
 
     A file may be a picture, an .npy, .npz or IDX array, or a tar or zip archive as `sample` writes it. Images of
     another size are scaled and cropped about their centre; transparent parts become white unless the images have an
-    alpha channel. What a run has written beside its images, a contact sheet or latents, is left out of a folder.
-    Raises DataError, naming the file, if one cannot be read or nothing is found.
+    alpha channel. Of a folder's files those are left out that are no pictures themselves: sheets and animations that
+    vae-gen has drawn, a run's latents, and what has no suffix and is none that Pillow knows.
+    Raises DataError if nothing is found or, naming the file, if one cannot be read; with `skip_bad` only if none can.
     """
     names: list[str] = []
     parts: list[FloatImages] = []
-    files = list(_files(paths))
-    for path in files:
+    files: list[Path] = []
+    bad: list[str] = []
+    for path in _files(paths):
         name = as_text(path)
-        for places, images in _load_file(path, image_shape, tones.white):
-            names += [name + place for place in places]
-            parts.append(images)
+        try:
+            found = list(_load_file(path, image_shape, tones.white))
+        except DataError as error:
+            if not skip_bad:
+                raise
+            bad.append(str(error))
+            continue
+        files.append(path)
+        names += [name + place for places, _ in found for place in places]
+        parts += [images for _, images in found]
+    if not parts:
+        raise DataError(f"there is no picture that can be read: {unreadable(bad)}")
     images = np.concatenate(parts)
-    return Pictures(names, inverted(images) if tones.invert else images, files)
+    return Pictures(names, inverted(images) if tones.invert else images, files, bad)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -62,20 +77,40 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         try:
             if not is_there(path):
                 raise DataError(f"there is no file or folder {path}")
-            names = [name for name, _ in walk(path) if not is_companion(path, name)] if path.is_dir() else None
+            names = [name for name, _ in walk(path) if not holds_latents(path, name)] if path.is_dir() else None
         except OSError as error:
             raise DataError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
         if names is None:
             yield path
             continue
         suffixes, many = picture_suffixes(), tuple(SUFFIXES.values())
-        found = [name for name in names if Path(name).suffix.lower() in suffixes]
+        found = [name for name in names if _is_picture(path / name, suffixes)]
         # Beside pictures, an array is of something else: of latents, or labels.
         found = found or [name for name in names if name.lower().endswith(many)]
         if not found:
             kinds = ", ".join(many)
             raise DataError(f"the folder {path} holds no pictures, and no {kinds} files; give others by their names")
         yield from (path / name for name in found)
+
+
+def _is_picture(path: Path, suffixes: set[str]) -> bool:
+    """Whether a file in a folder is a picture: one that is so called and is no figure, or any that Pillow opens."""
+    suffix = path.suffix.lower()
+    if suffix and suffix not in suffixes:
+        return False
+    try:
+        with _opened(path) as picture:
+            return not is_figure(picture)
+    except Exception:  # what a decoder raises on damaged input can be anything
+        return bool(suffix)  # reading it will say what is wrong
+
+
+@contextmanager
+def _opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not yet refused
+        with Image.open(file) as picture:
+            yield picture
 
 
 def _load_file(path: Path, image_shape: ImageShape, white: float | None) -> Iterator[Found]:
@@ -97,8 +132,7 @@ def _load_file(path: Path, image_shape: ImageShape, white: float | None) -> Iter
         raise
     except UnidentifiedImageError as error:  # which names the buffer, not the file
         raise DataError(
-            f"cannot read {path}: no picture that Pillow knows, no .npy, .npz or IDX file and no tar or zip archive "
-            "begins as it does"
+            f"cannot read {path}: {NO_PICTURE}, no .npy, .npz or IDX file and no tar or zip archive begins as it does"
         ) from error
     except Exception as error:  # what a decoder raises on damaged input can be anything
         raise DataError(f"cannot read {path} as a picture or a file of them: {error}") from error
@@ -126,10 +160,8 @@ def _load_archive(format: str, file: BinaryIO, image_shape: ImageShape, source: 
 
 
 def _load_picture(file: BinaryIO, image_shape: ImageShape, white: float | None = None) -> FloatImages:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not yet refused
-        with Image.open(file) as picture:
-            return to_float(fit_picture(picture, image_shape, white))[None]
+    with _opened(file) as picture:
+        return to_float(fit_picture(picture, image_shape, white))[None]
 
 
 def picture_in(content: bytes, image_shape: ImageShape) -> FloatImages:
@@ -137,7 +169,7 @@ def picture_in(content: bytes, image_shape: ImageShape) -> FloatImages:
     try:
         return _load_picture(io.BytesIO(content), image_shape)
     except UnidentifiedImageError as error:
-        raise DataError("it is no picture that Pillow knows") from error
+        raise DataError(f"it is {NO_PICTURE}") from error
     except Exception as error:  # as above
         raise DataError(f"it cannot be read as a picture: {error}") from error
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_gen import deflate
+from vae_gen.defaults import FIGURE
 from vae_gen.errors import DataError, UsageError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.images import ByteImages, ImageShape
@@ -20,6 +21,7 @@ PAETH = 4  # a filter's number; that of None is 0
 SMALL_IMAGE = 1024  # bytes
 MAX_SIDE = 2**31 - 1
 INDEX = "Index"
+FIGURE_TEXTS = {"Comment": FIGURE}
 BLOCK = 2**15  # bytes; a block and its intermediate results stay in a processor's cache
 
 Bytes = npt.NDArray[np.uint8]
@@ -34,9 +36,14 @@ IDAT_CRC = deflate.crc32(b"IDAT")
 END = _chunk(b"IEND", b"")
 
 
-def encode_png(image: ByteImages) -> bytes:
-    """One image uint8 [C, H, W], C = 1, 3 or 4, as the content of a PNG file. Raises as PngEncoder does."""
-    return PngEncoder(image.shape).encode(image[None])[0]
+def encode_png(image: ByteImages, texts: Mapping[str, str] | None = None) -> bytes:
+    """One image uint8 [C, H, W], C = 1, 3 or 4, as the content of a PNG file. `texts`, errors: see PngEncoder."""
+    return PngEncoder(image.shape, texts).encode(image[None])[0]
+
+
+def encode_figure(sheet: ByteImages) -> bytes:
+    """A sheet of images uint8 [C, H, W] as the content of a PNG file that says that it is no picture itself."""
+    return encode_png(sheet, FIGURE_TEXTS)
 
 
 def check_png(path: Path) -> None:
@@ -45,9 +52,9 @@ def check_png(path: Path) -> None:
         raise UsageError(f"{path} does not end in .png; the sheet is a PNG file")
 
 
-def save_png(image: ByteImages, path: Path) -> None:
-    """Write one image [C, H, W] as a PNG file, in a folder that is made if need be. Raises OutputError."""
-    content = encode_png(image)
+def save_figure(sheet: ByteImages, path: Path) -> None:
+    """Write a sheet [C, H, W] as a PNG file, in a folder that is made if need be. Raises OutputError."""
+    content = encode_figure(sheet)
     make_folder(path.parent)
     with whole_file(path) as partial:
         partial.write_bytes(content)

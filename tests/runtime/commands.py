@@ -11,8 +11,8 @@ from vae_gen.cli import main
 from tests.runtime import reference
 
 
-def run(*arguments: object) -> None:
-    assert main([str(argument) for argument in arguments]) == 0
+def run(*arguments: object, status: int = 0) -> None:
+    assert main([str(argument) for argument in arguments]) == status
 
 
 def pixels(path: str | Path) -> np.ndarray:

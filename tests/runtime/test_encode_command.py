@@ -75,6 +75,26 @@ def test_encode_writes_files_and_json(capsys: pytest.CaptureFixture[str]) -> Non
     np.testing.assert_allclose(np.load("inverted.npy"), reference.encode(1 - images)[0], atol=1e-6)
 
 
+def test_what_cannot_be_read_is_left_out_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    save_pictures(draw(0, 0, 3, 3))
+    Path("pictures/1.png").write_bytes(Path("pictures/1.png").read_bytes()[:60])
+    Path("pictures/2.png").rename("pictures/no suffix")
+    Path("pictures/LICENSE").write_text("no picture")
+    for command in ("encode", "reconstruct"):
+        run(command, "pictures", "--model", TINY, status=1)
+        assert "Error: cannot read pictures/1.png as a picture" in capsys.readouterr().err
+        run(command, "pictures", "--model", TINY, "--skip-bad", "--json")
+        captured = capsys.readouterr()
+        rows = json.loads(captured.out)
+        found = [row["picture"] for row in (rows if command == "encode" else rows["pictures"])]
+        assert found == ["pictures/0.png", "pictures/no suffix"]
+        assert captured.err.startswith(
+            "left out 1 file that cannot be read:\n  cannot read pictures/1.png as a picture"
+        )
+    run("encode", "pictures/1.png", "--model", TINY, "--skip-bad", status=1)
+    assert capsys.readouterr().err.startswith("Error: there is no picture that can be read: 1 file")
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_encode_reads_what_sample_writes(
     format: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 from vae_gen.paths import traversal
+from vae_gen.picture_files import is_figure
 from vae_gen_train import report, traversals
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE, Encoder
@@ -31,6 +32,19 @@ def linear_vae(shape: Shape, latent_dim: int) -> VAE:
 def size_of(path: Path) -> tuple[int, int]:
     with Image.open(path) as picture:
         return picture.size
+
+
+def test_all_that_a_run_draws_says_that_it_is_no_picture(tmp_path: Path) -> None:
+    vae = linear_vae((1, 8, 8), 8)
+    record = {"step": 1, "split": "train", "reconstruction": 2.0, "kl": 1.0, "total": 3.0, "sse": 2.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    draw_report(tmp_path, vae, TrainConfig.from_preset("notebook"), [1.0] * 8, CPU)
+    draw_reconstructions(vae, np.zeros((3, 1, 8, 8), np.uint8), CPU, tmp_path / "reconstructions.png")
+    drawn = sorted(path for path in tmp_path.iterdir() if path.suffix != ".jsonl")
+    assert len(drawn) == 8
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert is_figure(picture), path.name
 
 
 @pytest.mark.parametrize(
@@ -76,7 +90,7 @@ def test_the_legend_of_the_losses_covers_nothing(
         records += [{"step": step, "split": "prior", "nll": 20.0, "discriminator": 1.3} for step in range(450, 801, 50)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     drawn: list[Figure] = []
-    monkeypatch.setattr(report, "_save_figure", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(report, "_save_plot", lambda figure, path: drawn.append(figure))
     report._draw_loss_curve(tmp_path, 400)
     (figure,) = drawn
     figure.draw_without_rendering()

@@ -14,7 +14,7 @@ from vae_gen.files import whole_file
 from vae_gen.images import ByteImages, enlarge, grid, pairs_sheet, to_pillow, to_uint8, viewing_factor
 from vae_gen.latents import Latents, draw
 from vae_gen.paths import traversal
-from vae_gen.png import save_png
+from vae_gen.png import FIGURE_TEXTS, save_figure
 
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.evaluation import evaluating, to_float
@@ -39,7 +39,7 @@ def draw_reconstructions(vae: VAE, images: ByteImages, device: torch.device, pat
         mean, _ = vae.encoder(to_float(inputs, device))
         outputs = to_uint8(vae.decoder(mean).float().cpu().numpy())
     sheet = pairs_sheet(inputs, outputs, columns)
-    save_png(enlarge(sheet, 2 if 2 * sheet.shape[2] <= SHEET else 1), path)
+    save_figure(enlarge(sheet, 2 if 2 * sheet.shape[2] <= SHEET else 1), path)
 
 
 def draw_report(run: Path, vae: VAE, config: TrainConfig, latent_kl: Sequence[float], device: torch.device) -> None:
@@ -67,12 +67,12 @@ def draw_report(run: Path, vae: VAE, config: TrainConfig, latent_kl: Sequence[fl
     _draw_loss_curve(run, config.steps)
     columns, rows = (min(10, fitting(size)) for size in (width, height))
     sheet = grid(_decode(vae, draws[: columns * rows], device), columns)
-    save_png(enlarge(sheet, max(1, VIEW // max(sheet.shape[1:]))), run / "samples.png")
+    save_figure(enlarge(sheet, max(1, VIEW // max(sheet.shape[1:]))), run / "samples.png")
     if config.network.startswith("notebook"):
         _draw_titled_samples(_decode(vae, draws[:10], device), run / "ten-samples.png")
     draw_traversals(vae, z, latent_kl, device, run / "traversals.png")
     _draw_histogram(draws, run / "histogram.png")
-    save_png(enlarge(_decode(vae, z[None], device)[0], factor), run / "decoded-z.png")
+    save_figure(enlarge(_decode(vae, z[None], device)[0], factor), run / "decoded-z.png")
     captions = [f"z[{latent_dim - 1}] = {value}" for value in values]
     save_animation(to_frames(enlarge(sweep, factor), captions), run / "traversal.gif", fps=10)
 
@@ -125,7 +125,7 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize="small", columnspacing=1, frameon=False
     )
-    _save_figure(figure, run / "loss-curve.png")
+    _save_plot(figure, run / "loss-curve.png")
 
 
 def _draw_titled_samples(images: ByteImages, path: Path) -> None:
@@ -135,7 +135,7 @@ def _draw_titled_samples(images: ByteImages, path: Path) -> None:
         axes.imshow(to_pillow(image), cmap="gray", vmin=0, vmax=255)
         axes.set_title(f"sample {number}")
         axes.set_axis_off()
-    _save_figure(figure, path)
+    _save_plot(figure, path)
 
 
 def _draw_histogram(draws: Latents, path: Path) -> None:
@@ -146,9 +146,9 @@ def _draw_histogram(draws: Latents, path: Path) -> None:
     axes.plot(edges, np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi), label="N(0, 1)")
     axes.set(xlabel="z", ylabel="density")
     axes.legend(loc="upper right")
-    _save_figure(figure, path)
+    _save_plot(figure, path)
 
 
-def _save_figure(figure: Figure, path: Path) -> None:
+def _save_plot(figure: Figure, path: Path) -> None:
     with whole_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=100)
+        figure.savefig(partial, format="png", dpi=100, metadata=FIGURE_TEXTS)

@@ -12,7 +12,7 @@ from vae_gen.figures import GAP, labelled_grid
 from vae_gen.images import ByteImages, enlarge, from_pillow, to_pillow, to_uint8, viewing_factor
 from vae_gen.latents import Latents
 from vae_gen.paths import traversal
-from vae_gen.png import save_png
+from vae_gen.png import save_figure
 
 from vae_gen_train.evaluation import evaluating
 from vae_gen_train.nets import VAE
@@ -30,7 +30,7 @@ def draw_traversals(vae: VAE, z: Latents, latent_kl: Sequence[float], device: to
     latents = np.argsort(-np.asarray(latent_kl), kind="stable")[:LATENTS].tolist()
     cells = np.stack([_sweep(vae, z, latent, device) for latent in latents])
     rows = [f"z[{latent}]  {latent_kl[latent]:.2f}" for latent in latents]
-    save_png(labelled_grid(cells, GAP, rows, [f"{value:+.1f}" for value in VALUES]), path)
+    save_figure(labelled_grid(cells, GAP, rows, [f"{value:+.1f}" for value in VALUES]), path)
 
 
 def _sweep(vae: VAE, z: Latents, latent: int, device: torch.device) -> ByteImages:

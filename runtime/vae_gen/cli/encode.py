@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     "`mean` and `log_var`. .npy: the means. Default: CSV on stdout.",
 )
 @options.bundle_option
+@options.skip_bad_option
 @options.tones_options
 @options.threads_option
 @options.json_option
@@ -31,6 +32,7 @@ def encode(
     pictures: tuple[Path, ...],
     out: Path | None,
     model: str,
+    skip_bad: bool,
     tones: Tones,
     threads: int | None,
     as_json: bool,
@@ -52,9 +54,10 @@ def encode(
     if out is not None:
         check_suffix(out)
     network = load_bundle(model, threads)
-    loaded = load_pictures(pictures, network.image_shape, tones)
+    loaded = load_pictures(pictures, network.image_shape, tones, skip_bad)
     if out is not None:
         options.check_not_an_input(out, loaded.files)
+    options.tell_what_is_left_out(loaded, quiet)
     options.tell_if_unfamiliar(loaded.images, network, tones, quiet)
     mean, log_var = network.encode(loaded.images)
     if out is not None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from vae_gen.images import FloatImages
     from vae_gen.model import Model
+    from vae_gen.pictures import Pictures
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
@@ -328,6 +329,14 @@ def tell_if_unfamiliar(images: FloatImages, network: Model, tones: Tones, quiet:
         hint = hint_if_dark(tones.brightest(images, 1)) or familiarity(images, network).hint(tones.invert)
         if hint:
             say(hint)
+
+
+def tell_what_is_left_out(pictures: Pictures, quiet: bool) -> None:
+    """Tell who gives --skip-bad which files cannot be read."""
+    from vae_gen.picture_files import unreadable
+
+    if pictures.bad:
+        say(f"left out {unreadable(pictures.bad)}", quiet)
 
 
 def place(out: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--show", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Pictures on the sheet.")
 @click.option("--columns", type=click.IntRange(1, 1000), default=10, show_default=True, help="Pictures in a row of it.")
 @click.option("--scale", type=click.IntRange(1, 64), help="Enlarge each pixel. Default: to about 64 pixels a picture.")
+@options.skip_bad_option
 @options.tones_options
 @options.threads_option
 @options.json_option
@@ -32,6 +33,7 @@ def reconstruct(
     show: int,
     columns: int,
     scale: int | None,
+    skip_bad: bool,
     tones: Tones,
     threads: int | None,
     as_json: bool,
@@ -53,19 +55,20 @@ def reconstruct(
     from vae_gen.metrics import sum_of_squared_errors
     from vae_gen.model import load_bundle
     from vae_gen.pictures import load_pictures
-    from vae_gen.png import check_png, save_png
+    from vae_gen.png import check_png, save_figure
 
     check_png(out)
     network = load_bundle(model, threads)
-    loaded = load_pictures(pictures, network.image_shape, tones)
+    loaded = load_pictures(pictures, network.image_shape, tones, skip_bad)
     options.check_not_an_input(out, loaded.files)
+    options.tell_what_is_left_out(loaded, quiet)
     options.tell_if_unfamiliar(loaded.images, network, tones, quiet)
     mean, _ = network.encode(loaded.images)
     outputs = network.decode(mean)
     errors = sum_of_squared_errors(outputs, loaded.images)
 
     sheet = pairs_sheet(to_uint8(loaded.images[:show]), to_uint8(outputs[:show]), columns)
-    save_png(enlarge(sheet, scale or viewing_factor(*network.image_shape[1:], pixels=64)), out)
+    save_figure(enlarge(sheet, scale or viewing_factor(*network.image_shape[1:], pixels=64)), out)
 
     if as_json:
         rows = [{"picture": name, "sse": error} for name, error in zip(loaded.names, errors.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""What a run writes beside its images is taken for none of them by whatever reads the folder."""
+"""What vae-gen writes beside images, or draws of them, is taken for none of them by whatever reads the folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from vae_gen.datasets import load_data_set
 from vae_gen.errors import OutputError
 from vae_gen.pictures import load_pictures
 
-from tests.runs import sample
+from tests.runs import TINY, sample
+from tests.runtime.commands import run
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "cache")
 
@@ -64,20 +65,64 @@ def test_a_data_set_leaves_the_sheet_out_and_says_so() -> None:
     data = load_data_set(Path("runs"), notify=said.append)
     assert data.test is not None
     assert sum(map(len, (data.train, data.validation, data.test))) == 14
-    assert said[-1] == "runs also holds files that are not used: 1 .json, 1 .npy, 1 contact sheet"
+    assert said[-1] == "runs also holds files that are not used: 1 .json, 1 .npy, 1 drawn by vae-gen"
 
 
 def test_a_data_set_leaves_out_what_training_runs_have_drawn() -> None:
     sample(*RUN, "--out", "pictures")
-    for run in ("pictures/runs/mlp", "pictures/runs/conv"):
-        Path(run, "reconstructions").mkdir(parents=True)
+    for folder in ("pictures/runs/mlp", "pictures/runs/conv"):
+        Path(folder, "reconstructions").mkdir(parents=True)
         for name in ("checkpoint.safetensors", "samples.png", "reconstructions/step-000500.png"):
-            Path(run, name).write_bytes(Path("pictures/grid.png").read_bytes())
+            Path(folder, name).write_bytes(Path("pictures/grid.png").read_bytes())
     said: list[str] = []
     data = load_data_set(Path("pictures"), notify=said.append)
     assert data.test is not None
     assert sum(map(len, (data.train, data.validation, data.test))) == 14
-    assert said[-1].endswith("files that are not used: 1 .json, 1 .npy, 1 contact sheet, 6 of training runs")
+    assert said[-1].endswith("files that are not used: 1 .json, 1 .npy, 1 drawn by vae-gen, 6 of training runs")
+
+
+FIGURES = {
+    "reconstruct.png": ("reconstruct", "pictures/000000000.png"),
+    "traverse.gif": ("traverse", "--seed", 1, "--frames", 3),
+    "traverse.png": ("traverse", "--seed", 1, "--sheet"),
+    "traverse.apng": ("traverse", "--seed", 1, "--frames", 3),
+    "interpolate.webp": ("interpolate", 1, 2, "--frames", 3),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_no_picture_of_the_folder_that_it_is_put_into(name: str) -> None:
+    sample("--n", 14, "--seed", 3, "--out", "pictures")
+    found = names("pictures")
+    assert len(found) == 14
+    for _ in range(2):  # it may be drawn anew: it has not been read
+        run(*FIGURES[name], "--model", TINY, "--out", f"pictures/{name}", "--quiet")
+    with Image.open(f"pictures/{name}") as picture:
+        assert getattr(picture, "n_frames", 1) == (3 if "--frames" in FIGURES[name] else 1)
+    assert names("pictures") == found
+    assert names(f"pictures/{name}") == [f"pictures/{name}"]  # whoever names it means it
+    said: list[str] = []
+    data = load_data_set(Path("pictures"), notify=said.append)
+    assert data.test is not None
+    assert sum(map(len, (data.train, data.validation, data.test))) == 14
+    assert data.image_shape == (3, 5, 4)
+    assert said[-1] == "pictures also holds files that are not used: 1 .json, 1 drawn by vae-gen"
+
+
+def test_reconstruct_may_draw_twice_into_the_folder_that_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample("--n", 14, "--seed", 3, "--out", "pictures")
+    monkeypatch.chdir("pictures")
+    run("reconstruct", ".", "--model", TINY, "--quiet")
+    first = Path("reconstruct.png").read_bytes()
+    run("reconstruct", ".", "--model", TINY, "--quiet")
+    assert Path("reconstruct.png").read_bytes() == first
+
+
+def test_a_picture_with_another_comment_is_one() -> None:
+    Path("pictures").mkdir()
+    Image.new("P", (4, 5)).save("pictures/a.gif", comment="a figure of mine")
+    Image.new("RGB", (4, 5)).save("pictures/b.jpg", comment="by vae-gen")
+    assert names("pictures") == ["pictures/a.gif", "pictures/b.jpg"]
 
 
 @pytest.mark.parametrize(
