@@ -16,6 +16,13 @@ from vae_gen_train.evaluation import Losses
 FILE_NAME = "metrics.jsonl"
 # step, split ("train" for one batch), and what evaluation.Losses has; of split "prior", what prior.Reading has
 Record = dict[str, Any]
+LOSSES = ("reconstruction", "kl", "total")
+OF_A_SPLIT = {
+    "train": LOSSES,
+    "validation": LOSSES,
+    "test": LOSSES,
+    "prior": ("nll",),
+}  # what its records have at least
 
 
 class MetricsLog:
@@ -49,15 +56,28 @@ class MetricsLog:
 
 
 def read_metrics(run: Path) -> list[Record]:
-    """All whole records of a run's log; none if there is no log. Raises DataError if it cannot be read."""
+    """All whole records of a run's log; none if there is no log. Raises DataError if it cannot be read or is none."""
     records: list[Record] = []
     try:
         lines = (run / FILE_NAME).read_text("utf-8").splitlines() if is_there(run / FILE_NAME) else []
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {run / FILE_NAME}: {error}") from error
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:  # the line that was being written when the machine went down
             break
+        if not _is_record(record):
+            raise DataError(
+                f"{run / FILE_NAME}, line {number}, is nothing that a run logs: {line[:60]}; remove it, or that file"
+            )
+        records.append(record)
     return records
+
+
+def _is_record(record: object) -> bool:
+    """Whether it has at least what is read from records: a step, and the numbers of its split."""
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return False
+    numbers = OF_A_SPLIT.get(str(record.get("split")))
+    return numbers is not None and all(isinstance(record.get(name), int | float) for name in numbers)

@@ -104,7 +104,7 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
         prior_axes.set(xlabel="step", title="its prior, nats")
         prior_axes.set_ylabel("-log p(z)", color="C0")
         prior_axes.grid(alpha=0.3)
-        told = [(record["step"], record["discriminator"]) for record in fitted if record["discriminator"] is not None]
+        told = [(record["step"], told) for record in fitted if (told := record.get("discriminator")) is not None]
         if told:
             discriminator_axes = prior_axes.twinx()
             discriminator_axes.plot(*zip(*told, strict=True), color="C3", linewidth=0.8)
