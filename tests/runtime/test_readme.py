@@ -61,7 +61,7 @@ def test_the_first_commands_run_one_after_the_other(tmp_path: Path, monkeypatch:
 
 
 def test_schedulers_make_the_same_run() -> None:
-    assert len(SCHEDULED) == 3
+    assert len(SCHEDULED) == 4
     assert len({" ".join(words) for words in SCHEDULED}) == 1
 
 
