@@ -37,6 +37,7 @@ from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import FILE_NAME as CONFIG
 from vae_gen_train.config import TrainConfig
+from vae_gen_train.contention import Contention
 from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.divergence import FILE_NAME as DIVERGED
 from vae_gen_train.divergence import Watch
@@ -163,6 +164,7 @@ class _Run:
         self.averaged = averaged_copy(self.vae) if config.ema else self.vae  # what is evaluated, drawn and exported
         self.optimiser = adam(self.vae, config)
         self.stepper = Stepper(self.vae, self.optimiser, data.train, config, device, world)
+        self.contention = Contention(config.threads or 1) if device.type == "cpu" and world.size == 1 else None
         self.fit: PriorFit | None = None  # once the VAE is trained, if there is to be a prior
 
     @property
@@ -214,7 +216,7 @@ class _Run:
                 if log:
                     log.flush()
                     self._save(step)
-            self.progress.step(step)
+            self._done(step)
             if stopping:
                 raise StoppedError(self._how_to_go_on(step), stopping)
 
@@ -257,7 +259,7 @@ class _Run:
             if log and (last or stopping or step % config.checkpoint_every == 0):
                 log.flush()
                 self._save(step)
-            self.progress.step(step)
+            self._done(step)
             if stopping:
                 raise StoppedError(self._how_to_go_on(step), stopping)
         with world.explained("after the last step"):
@@ -272,6 +274,17 @@ class _Run:
             stopping = world.largest(stop_requested())
         if stopping:
             raise StoppedError(self._how_to_go_on(config.total_steps), stopping)
+
+    def _done(self, step: int) -> None:
+        """Say that a step is done, and once, where that is so, that fewer threads would be faster."""
+        self.progress.step(step)
+        if self.contention is not None and (better := self.contention.better_threads()) is not None:
+            threads, run = self.contention.threads, shlex.quote(str(self.run))
+            self.progress.say(
+                f"other processes keep the {threads} threads from running together, and each waits for the others; "
+                f"fewer may be much faster: Ctrl-C, then vae-gen train --resume {run} --threads {better}"
+            )
+            self.contention = None
 
     def _how_to_go_on(self, step: int) -> str:
         run = shlex.quote(str(self.run))
