@@ -16,9 +16,9 @@ from vae_gen.idx import open_unpacked
 from vae_gen.image_arrays import Array, as_images, fit_images, read_arrays
 from vae_gen.images import ImageShape
 from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
-from vae_gen.tones import AS_THEY_ARE, hint_if_dark
+from vae_gen.tones import AS_THEY_ARE
 
-LOOKED_AT = 1000  # images, to see whether all are dark
+LOOKED_AT = 1000  # images, spread evenly, to see whether all are dark
 
 Arrays = dict[str, Array]  # by split
 
@@ -98,6 +98,7 @@ def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: 
             "test_sha256": sha256_of_images([arrays["test"]]) if "test" in arrays else None,
         }
         slot.write(known, in_cache=not ready)
-    if hint := hint_if_dark(options.tones.brightest(arrays["train"][:LOOKED_AT], 255)):
+    some = arrays["train"][:: -(-len(arrays["train"]) // LOOKED_AT)]
+    if hint := options.tones.hint_if_dark(options.tones.brightest(some, 255)):
         notify(hint)
     return DataSet(known["sha256"], known["test_sha256"], arrays["train"], arrays["validation"], arrays.get("test"))

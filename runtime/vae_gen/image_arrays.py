@@ -99,7 +99,7 @@ def as_images(
     Raises DataError, which names `source`, for an array of another kind, or one that can still be read in two ways.
     """
     if array.dtype != np.uint8 and array.dtype.kind not in ("f" if white is None else "uif"):
-        way_out = "" if white is not None else ", or say with --white which value is white"
+        way_out = ", or say with --white which value is white" if white is None and array.dtype.kind in "ui" else ""
         raise DataError(f"{source} holds numbers of type {array.dtype}; use uint8, or floats in [0, 1]{way_out}")
     views = _views(array, model)
     exact = [view for view in views if view.shape[1:] == model]
@@ -150,7 +150,7 @@ def fit_images(images: Array, shape: ImageShape, source: str, tones: Tones = AS_
     for start in range(0, len(images), step):
         chunk = images[start : start + step]
         if chunk.dtype != np.uint8 or tones.white is not None:
-            chunk = to_uint8(in_unit_range(chunk, source, tones.white).astype(np.float64))
+            chunk = to_uint8(in_unit_range(chunk, source, tones.white).astype(np.float64, copy=False))
         if chunk.shape[1:] != shape:
             chunk = np.stack([fit_picture(to_pillow(np.ascontiguousarray(image)), shape) for image in chunk])
         if tones.invert:

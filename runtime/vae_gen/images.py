@@ -33,10 +33,16 @@ def to_float(images: ByteImages) -> FloatImages:
 
 
 def brightness(values: npt.NDArray[Any], white: float) -> npt.NDArray[np.float64]:
-    """Values of any type and shape -> [0, 1], where 0 is black and `white` or more is 1. Raises ValueError for nan."""
+    """Values of any type and shape -> [0, 1], where 0 is black and `white` or more is 1.
+
+    Raises ValueError for values below 0 or that are no numbers.
+    """
     found = np.asarray(values, np.float64) / white
-    if np.isnan(found).any():
-        raise ValueError("there are values that are no numbers (nan)")
+    lowest = found.min(initial=0)  # nan if one is
+    if not lowest >= 0:
+        if np.isnan(lowest):
+            raise ValueError("there are values that are no numbers (nan)")
+        raise ValueError(f"there are values down to {lowest * white:g}, and 0 is black; shift them first")
     return np.clip(found, 0, 1, out=found)
 
 

@@ -33,7 +33,7 @@ from vae_gen.fitting import fit_picture, is_grey, shown_size
 from vae_gen.images import ByteImages, ImageShape
 from vae_gen.picture_files import NO_PICTURE, is_figure, picture_suffixes, unreadable, walk
 from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
-from vae_gen.tones import Tones, hint_if_dark
+from vae_gen.tones import Tones
 
 SPLIT_FOLDERS = {
     "test": "test",
@@ -197,7 +197,7 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
             check_enough(counts["train"], source)
 
         slot.write_images(shape, chunks())
-    if hint := hint_if_dark(brightest):
+    if hint := options.tones.hint_if_dark(brightest):
         messages.append(hint)
     if others:
         messages.append(f"{folder} also holds files that are not used: {_listed(others)}")

@@ -25,26 +25,25 @@ class Tones:
         if self.white is not None and not 0 < self.white < math.inf:
             raise UsageError(f"white is {self.white:g}; it must be a number above 0, such as 4095 of 12 bits")
 
-    def brightest(self, images: NDArray[Any], white: float) -> float:
-        """The largest value of images [..., C, H, W], whose white is `white`, before any inversion: a share of it."""
+    def brightest(self, images: NDArray[Any], full: float) -> float:
+        """The largest value of fitted images [..., C, H, W] before any inversion, as a share of `full`, their white."""
         values = images[..., :3, :, :]
-        return float((white - values.min() if self.invert else values.max()) / white)
+        return float((full - values.min() if self.invert else values.max()) / full)
+
+    def hint_if_dark(self, brightest: float) -> str:
+        """What to tell who gives pictures of which none is brighter than that, of 1; nothing if no white would help."""
+        if brightest <= 0 or brightest > ALMOST_BLACK:
+            return ""
+        dark = f"no picture is brighter than {brightest:.1%} of white"
+        if self.white is not None:
+            return f"{dark}: --white {self.white:g} is too large, or has no effect, as on pictures of 8 bits and colour"
+        return f"{dark}; if white is another value, as 4095 is where 16-bit files hold 12 bits, --white says so"
 
     @property
     def as_options(self) -> list[str]:
         """The words that say it on the command line."""
-        white = [] if self.white is None else ["--white", f"{self.white:.17g}"]
+        white = [] if self.white is None else ["--white", repr(self.white).removesuffix(".0")]
         return white + ["--invert"] * self.invert
 
 
 AS_THEY_ARE = Tones()
-
-
-def hint_if_dark(brightest: float) -> str:
-    """What to tell who gives pictures of which none is brighter than that, of 1; nothing if no white would help."""
-    if brightest <= 0 or brightest > ALMOST_BLACK:
-        return ""
-    return (
-        f"no picture is brighter than {brightest:.1%} of white; where files have more bits than their values, as of "
-        "12 bits in 16, --white says which value is white (4095)"
-    )

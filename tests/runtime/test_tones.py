@@ -62,8 +62,9 @@ def test_values_that_16_bits_do_not_have_are_refused(tmp_path: Path, low: int, h
     Image.fromarray(np.linspace(low, high, 20).reshape(5, 4).astype(np.int32)).save(path)
     with pytest.raises(DataError, match=f"deep.tif .*go from {low} to {high}, and --white must say"):
         loaded(path)
-    assert loaded(path, Tones(white=high))[0, 0] == 0
-    assert loaded(path, Tones(white=high))[-1, -1] == 1
+    if low == 0:
+        assert loaded(path, Tones(white=high))[0, 0] == 0
+        assert loaded(path, Tones(white=high))[-1, -1] == 1
 
 
 @pytest.mark.parametrize("white", [0, -1, float("nan"), float("inf")])
@@ -72,6 +73,31 @@ def test_an_impossible_white_is_refused(white: float) -> None:
         Tones(white=white)
     with pytest.raises(UsageError, match=f"white is {white:g}"):
         DataOptions(white=white)
+
+
+def test_values_below_black_are_refused_whatever_white_is(tmp_path: Path) -> None:
+    pixels = np.linspace(-100, 1000, 20).reshape(5, 4)
+    Image.fromarray(pixels.astype(np.int32)).save(tmp_path / "a.tif")
+    np.save(tmp_path / "a.npy", pixels.astype(np.int16)[None])
+    for path in (tmp_path / "a.tif", tmp_path / "a.npy"):
+        with pytest.raises(DataError, match="there are values down to -100, and 0 is black; shift them first"):
+            loaded(path, Tones(white=1000))
+
+
+@pytest.mark.parametrize("kind", [bool, complex])
+def test_arrays_of_which_no_white_makes_images_are_not_told_to_say_one(tmp_path: Path, kind: type) -> None:
+    np.save(tmp_path / "a.npy", np.ones((1, 5, 4), kind))
+    for tones in (Tones(), Tones(white=1)):
+        with pytest.raises(DataError, match=r"holds numbers of type .*; use uint8, or floats in \[0, 1\]$"):
+            loaded(tmp_path / "a.npy", tones)
+
+
+@pytest.mark.parametrize(
+    ("white", "words"), [(4095, "4095"), (0.1, "0.1"), (1 / 3, "0.3333333333333333"), (1e20, "1e+20")]
+)
+def test_white_is_told_as_it_can_be_given_again(white: float, words: str) -> None:
+    assert Tones(white=float(white)).as_options == ["--white", words]
+    assert float(words) == white
 
 
 def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
@@ -125,6 +151,16 @@ def test_a_folder_of_dark_pictures_is_told_and_white_mends_it(tmp_path: Path) ->
         np.testing.assert_allclose(found, TWELVE_BITS.ravel() / 4095, atol=0.01)
 
 
+def test_an_array_is_dark_only_if_all_of_it_is(tmp_path: Path) -> None:
+    images = np.full((3000, 2, 2), 9, np.uint8)
+    told: list[str] = []
+    for name, last in (("dark", 9), ("sorted", 250)):
+        images[2500:] = last
+        np.save(tmp_path / f"{name}.npy", images)
+        load_data_set(tmp_path / f"{name}.npy", notify=lambda message, name=name: told.append(f"{name}: {message}"))
+    assert [message.partition(":")[0] for message in told if "no picture is brighter" in message] == ["dark"]
+
+
 def test_an_array_of_dark_images_is_told_and_white_mends_it(tmp_path: Path) -> None:
     digits = np.random.default_rng(0).integers(0, 17, (60, 8, 8), np.uint8)  # as scikit-learn's
     np.save(tmp_path / "digits.npy", digits)
@@ -151,6 +187,9 @@ def test_commands_take_white(capsys: pytest.CaptureFixture[str]) -> None:
     assert latents("deep.png") != latents("white.png")
     run("encode", "deep.png", "--json")
     assert "no picture is brighter than 6.3% of white" in capsys.readouterr().err
+    run("encode", "deep.png", "--white", "65535", "--json")
+    told = capsys.readouterr().err
+    assert "no picture is brighter than 6.3% of white: --white 65535 is too large, or has no effect" in told
     Image.new("L", (28, 28)).save("black.png")
     run("encode", "black.png", "--json")
     assert "--white" not in capsys.readouterr().err  # it would stay black

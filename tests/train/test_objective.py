@@ -126,7 +126,8 @@ def test_variances_are_those_of_the_likelihood_that_an_objective_stands_for() ->
 
     for name, objective in OBJECTIVES.items():
         expected = p * second(name, torch.ones_like(p)) + (1 - p) * second(name, torch.zeros_like(p))
-        variances = objective.variance(mean_square) * objective.deviations(p).square()
+        of_all = mean_square if objective.variance is None else objective.variance
+        variances = of_all * objective.deviations(p).square()
         torch.testing.assert_close(1 / variances, expected)
 
 

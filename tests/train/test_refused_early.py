@@ -40,6 +40,13 @@ def unread(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         ("--preset conv --image-size 4", 2, "images are 4x4; the conv network needs at least 8x8"),
         ("--preset notebook --image-size 30", 2, "images are 30x30; the notebook's network needs multiples of 4"),
         ("--preset mlp --image-size 1024", 2, "the network mlp with 16 latents would have "),
+        ("--preset conv --image-size 64 --latent-dim 1000000", 2, "such as 32, a smaller --latent-dim"),
+        ("--image-size 64 --latent-dim 1000000", 2, "the network conv with 1,000,000 latents would have "),
+        (
+            "--image-size 20 --channels 1 --latent-dim 1000000",
+            2,
+            "such as 32, --preset conv, or a smaller --latent-dim",
+        ),
         ("--white -1", 2, "white is -1; it must be a number above 0"),
     ],
 )

@@ -52,10 +52,13 @@ def test_threads_that_are_kept_are_told_where_a_new_run_had_others(
         return [line for line in capsys.readouterr().err.splitlines() if "goes on with" in line]
 
     kept = f"{run} goes on with 1 thread, as before; this process may use 5 processors: "
-    assert told(5) == [f"{kept}--threads 5 takes as many, and rounds otherwise"]
-    assert told(1) == told(5, "--quiet") == told(5, "--threads", "2", "--steps", "3") == []
+    assert told(5, "--steps", "3") == [f"{kept}--threads 5 takes as many, and rounds otherwise"]
+    assert told(5) == []  # it is finished
+    assert (
+        told(1, "--steps", "4") == told(5, "--steps", "5", "--quiet") == told(5, "--steps", "6", "--threads", "2") == []
+    )
     kept = f"{run} goes on with 2 threads, as before; this process may use 1 processor: "
-    assert told(1) == [f"{kept}--threads 1 takes as many, and rounds otherwise"]
+    assert told(1, "--steps", "7") == [f"{kept}--threads 1 takes as many, and rounds otherwise"]
     torch.set_num_threads(threads)
 
 

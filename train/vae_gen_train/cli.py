@@ -26,6 +26,7 @@ from vae_gen_train.config import (
 
 if TYPE_CHECKING:
     from vae_gen.datasets import DataSet
+    from vae_gen.images import ImageShape
     from vae_gen.tones import Tones
 
     from vae_gen_train.distributed import World
@@ -146,7 +147,6 @@ def train(
         from vae_gen_train import source, trainer
         from vae_gen_train.checkpoint import Checkpoint
         from vae_gen_train.distributed import World
-        from vae_gen_train.nets import check_size
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen train", error.name or "torch", "train") from error
 
@@ -160,34 +160,36 @@ def train(
     changes = {name: settings[name] for name in CHANGEABLE if settings[name] is not None}
     saved = None if resumed is None else Checkpoint.open(resumed)
 
+    def new_config(preset: str) -> TrainConfig:
+        config = TrainConfig.from_preset(preset, processes=world.size, **settings)
+        without_effect = [name for name in OF_THE_PRIOR if settings[name] is not None and not config.prior_steps]
+        if without_effect:
+            option = "--" + without_effect[0].replace("_", "-")
+            raise UsageError(f"{option} is for the prior, and prior-steps is 0; give --prior-steps too")
+        if settings["adversarial_target"] is not None and not config.adversarial_share:
+            raise UsageError("--adversarial-target is for the steps against a discriminator, and there are none")
+        return config
+
     def configured(preset: str) -> TrainConfig:
-        if saved is None:
-            config = TrainConfig.from_preset(preset, processes=world.size, **settings)
-            without_effect = [name for name in OF_THE_PRIOR if settings[name] is not None and not config.prior_steps]
-            if without_effect:
-                option = "--" + without_effect[0].replace("_", "-")
-                raise UsageError(f"{option} is for the prior, and prior-steps is 0; give --prior-steps too")
-            if settings["adversarial_target"] is not None and not config.adversarial_share:
-                raise UsageError("--adversarial-target is for the steps against a discriminator, and there are none")
-            return config
-        return trainer.resumed_config(saved, changes, world)
+        return new_config(preset) if saved is None else trainer.resumed_config(saved, changes, world)
 
     # What is wrong with the options is said before anything is downloaded or decoded.
     config = configured(preset or "mlp")
     device = world.select_device(config.device)
-    if saved is None and preset is not None and image_size is not None:
-        check_size(config.network, (channels or 1, *image_size), config.latent_dim)
-    if saved is None and world.writes and (place := out or (preset and Path("runs") / preset)):
-        trainer.check_new(place)
+    if saved is None and image_size is not None:
+        _check_size(preset, (channels or 1, *image_size), channels is not None, new_config)
     with world.joined(device):
         with world.in_turns():
+            # Here, so that torchrun's other processes do not wait in vain for the one that looks.
+            if saved is None and world.writes and (place := out or (preset and Path("runs") / preset)):
+                trainer.check_new(place)
             images = load_data()
         config = configured(preset or suitable_preset(images.image_shape))
         run = resumed or out or Path("runs") / config.preset
         record = _tensorboard(run) if tensorboard else None
         name = str(data or (images.origin or {}).get("path") or "MNIST")
         options.say(_start(images, name, config, run, device.type, world), quiet)
-        if saved is not None and "threads" not in changes:
+        if saved is not None and saved.step < config.total_steps and "threads" not in changes:
             _tell_of_threads(saved.config, run, world, quiet)
         with tqdm(
             total=config.total_steps,
@@ -204,6 +206,18 @@ def train(
             else:
                 trainer.resume(images, run, **changes, progress=progress, world=world)
     options.say(f"the run is in {run}; next: vae-gen export {shlex.quote(str(run))} --out bundles/NAME", quiet)
+
+
+def _check_size(
+    preset: str | None, image_shape: ImageShape, channels_known: bool, configured: Callable[[str], TrainConfig]
+) -> None:
+    """Raise UsageError if the network that images of that shape will get cannot be, as far as that is known."""
+    from vae_gen_train.nets import check_size
+
+    likely = preset or suitable_preset(image_shape)
+    if preset or channels_known or likely == "conv":  # what is small in grey may be large in colour
+        config = configured(likely)
+        check_size(config.network, image_shape, config.latent_dim)
 
 
 def _start(images: DataSet, name: str, config: TrainConfig, run: Path, device: str, world: World) -> str:

@@ -18,6 +18,7 @@ OBJECTIVES = ("sse", "bce", "gaussian")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("fp32", "bf16")
 ADVERSARIAL_TARGETS = ("images", "reconstructions")
+MOST_LATENTS = 1_000_000
 DENSE_VALUES = 40 * 40  # in larger images dense layers find too little that repeats
 CHOICES = {
     "objective": OBJECTIVES,
@@ -70,6 +71,7 @@ class TrainConfig:
         more = ("log_every", "accumulate", "processes", "flow_couplings", "flow_width")
         for name in (*positive, *more):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("latent_dim", self.latent_dim <= MOST_LATENTS, f"at most {MOST_LATENTS:,}")
         for name in ("beta", "free_bits", "clip_norm", "weight_decay"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "a finite number, at least 0")
         for name in ("kl_warmup", "lr_warmup", "prior_steps"):

@@ -263,5 +263,5 @@ def check_size(network: str, image_shape: ImageShape, latent_dim: int) -> None:
         raise UsageError(
             f"images are {height}x{width} with channels {channels}; the network {network} with {latent_dim:,} latents "
             f"would have {weights:,} weights for them, and a file may hold {MOST_WEIGHTS:,}; give a smaller "
-            "--image-size, such as 32, a smaller --latent-dim, or --preset conv"
+            f"--image-size, such as 32{', a' if network == 'conv' else ', --preset conv, or a'} smaller --latent-dim"
         )

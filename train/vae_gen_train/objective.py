@@ -33,7 +33,7 @@ class Objective:
     error: Callable[[Tensor, Tensor], Tensor]  # (output, image), each [batch, C, H, W] -> [batch]
     nats: Callable[[Tensor, int], Tensor]  # (mean error, values in an image) -> nats per image
     # By the likelihood that the term stands for, a value's variance is `variance` times the square of its deviation.
-    variance: Callable[[Tensor], Tensor]  # (mean squared error of a value), [] -> []
+    variance: float | None  # None: it is calibrated, by the errors of reconstructions
     deviations: Callable[[Tensor], Tensor]  # output [batch, C, H, W] -> the same shape
     unit: str  # what the manifest says of the term
 
@@ -94,11 +94,6 @@ def as_it_is(error: Tensor, _values: int) -> Tensor:
     return error
 
 
-def half(mean_square: Tensor) -> Tensor:
-    """1/2, whatever the errors: a Gaussian's negative logarithm is (x - output)^2 / (2 variance) and a constant."""
-    return torch.full_like(mean_square, 0.5)
-
-
 def calibrated_gaussian(squared_error: Tensor, values: int) -> Tensor:
     """The negative log-likelihood of a Gaussian decoder with the one variance that suits the batch best.
 
@@ -131,11 +126,6 @@ def bernoulli_deviations(output: Tensor) -> Tensor:
     return (output * (1 - output)).clamp(min=VARIANCE_FLOOR).sqrt()
 
 
-def one(mean_square: Tensor) -> Tensor:
-    """1, where the values' deviations say all."""
-    return torch.ones_like(mean_square)
-
-
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
     """KL(N(mean, exp(log_var)) || N(0, 1)) of each latent: [batch, latent_dim] -> [batch, latent_dim].
 
@@ -154,12 +144,13 @@ def free_bits_kl(kl: Tensor, free_bits: float) -> Tensor:
 
 
 OBJECTIVES = {
-    "sse": Objective(sum_of_squared_errors, as_it_is, half, alike, "sum of squared errors"),
-    "bce": Objective(cross_entropy, as_it_is, one, bernoulli_deviations, "binary cross-entropy"),
+    # A Gaussian's negative logarithm is (x - output)^2 / (2 variance), and a constant.
+    "sse": Objective(sum_of_squared_errors, as_it_is, 0.5, alike, "sum of squared errors"),
+    "bce": Objective(cross_entropy, as_it_is, 1.0, bernoulli_deviations, "binary cross-entropy"),
     "gaussian": Objective(
         sum_of_squared_errors,
         calibrated_gaussian,
-        calibrated_variance,
+        None,
         alike,
         "negative log-likelihood of a Gaussian of the errors' variance",
     ),

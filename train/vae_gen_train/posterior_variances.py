@@ -41,7 +41,7 @@ def estimated_slopes(decoder: nn.Module, u: Tensor, deviations: Callable[[Tensor
     return projected.square()
 
 
-def precisions(slopes: Tensor, variance: Tensor, beta: float) -> Tensor:
+def estimated_precisions(slopes: Tensor, variance: float | Tensor, beta: float) -> Tensor:
     """p, by slopes that are told in deviations; values vary by `variance` times these squared."""
     return 1 + slopes / (variance * max(beta, LEAST_BETA))
 

@@ -38,8 +38,8 @@ from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.evaluation import evaluating, in_batches, memory_format, to_float
 from vae_gen_train.flow import Flow, log_density
 from vae_gen_train.nets import VAE, Encoder
-from vae_gen_train.objective import OBJECTIVES, sum_of_squared_errors
-from vae_gen_train.posterior_variances import estimated_slopes, fit_log_variances, precisions
+from vae_gen_train.objective import OBJECTIVES, calibrated_variance, sum_of_squared_errors
+from vae_gen_train.posterior_variances import estimated_precisions, estimated_slopes, fit_log_variances
 from vae_gen_train.random_streams import Stream, seed_torch
 
 BATCH = 512  # latents a step of maximum likelihood, of all processes together
@@ -258,15 +258,17 @@ class PriorFit(nn.Module):
             slopes = estimated_slopes(network.decoder, mean, objective.deviations)
             return torch.cat([network.encoder.features(image), slopes], 1)
 
-        squared_errors = self._measured(errors, validation, min(count, len(validation)), stopping)
-        if squared_errors is None:
-            return
+        variance: float | Tensor | None = objective.variance
+        if variance is None:
+            squared_errors = self._measured(errors, validation, min(count, len(validation)), stopping)
+            if squared_errors is None:
+                return
+            variance = calibrated_variance(squared_errors.mean() / images[0].size)
         found = self._measured(features_and_slopes, images, count, stopping)
         if found is None:
             return
         features, slopes = found[:, : -self.config.latent_dim], found[:, -self.config.latent_dim :]
-        variance = objective.variance(squared_errors.mean() / images[0].size)
-        estimates = precisions(slopes, variance, self.config.beta)
+        estimates = estimated_precisions(slopes, variance, self.config.beta)
         weight, bias = fit_log_variances(features, estimates, min(count, len(images)))
         with torch.no_grad():
             self.averaged.log_var.weight.copy_(weight)

@@ -18,7 +18,7 @@ from vae_gen.bundles import DEFAULT, is_shadowed, shipped
 from vae_gen.defaults import FORMATS, MAX_THREADS
 from vae_gen.errors import UsageError
 from vae_gen.reading import LAYOUTS, Range, Reading, parse_range
-from vae_gen.tones import Tones, hint_if_dark
+from vae_gen.tones import Tones
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -326,8 +326,8 @@ def tell_if_unfamiliar(images: FloatImages, network: Model, tones: Tones, quiet:
     from vae_gen.familiarity import familiarity
 
     if not quiet:
-        hint = hint_if_dark(tones.brightest(images, 1)) or familiarity(images, network).hint(tones.invert)
-        if hint:
+        dark = tones.hint_if_dark(tones.brightest(images, 1))
+        for hint in filter(None, (dark, familiarity(images, network).hint(tones.invert))):
             say(hint)
 
 
