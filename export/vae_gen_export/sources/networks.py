@@ -29,8 +29,14 @@ class Networks(Source):
         return trace(self.parts[file].cpu().eval().float(), example, INPUT[file], OUTPUTS[file])
 
     def reference(self, file: str, rows: Rows) -> dict[str, Exact]:
-        network = self.parts[file].cpu().eval().double()
+        return self._computed(file, rows, torch.float64)
+
+    def in_float32(self, file: str, rows: Rows) -> dict[str, Exact]:
+        return self._computed(file, rows, torch.float32)
+
+    def _computed(self, file: str, rows: Rows, kind: torch.dtype) -> dict[str, Exact]:
+        network = self.parts[file].cpu().eval().to(kind)
         with torch.inference_mode():
-            found = network(torch.from_numpy(rows).double())
+            found = network(torch.from_numpy(rows).to(kind))
         outputs = (found,) if isinstance(found, Tensor) else found
-        return {name: output.numpy() for name, output in zip(OUTPUTS[file], outputs, strict=True)}
+        return {name: output.double().numpy() for name, output in zip(OUTPUTS[file], outputs, strict=True)}
