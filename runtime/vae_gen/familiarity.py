@@ -49,7 +49,7 @@ class Familiarity:
         """What to tell who gives such pictures with --invert, or without; nothing if the model knows them."""
         advice = "leave out --invert" if invert else "try --invert"
         if self.better_inverted and not self._is_too_much(self.error_inverted):
-            return f"the model knows such pictures with black and white swapped: {advice}"
+            return f"the model reconstructs such pictures far better with black and white swapped: {advice}"
         if not self.is_far:
             return ""
         some = "" if self.tried == self.given else f" (of {self.tried} of the {self.given:,})"

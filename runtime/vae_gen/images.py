@@ -51,13 +51,13 @@ def check_range(
 ) -> None:
     """Raise DataError unless the values are pixels in [0, 1].
 
-    It begins with `source` and a verb, and ends with `way_out` if only white may be another value than 1.
+    It begins with `source` and a verb, and ends with a way out: `way_out` if only white may be another value than 1.
     """
     low, high = (values.min(), values.max()) if values.size else (0, 1)  # nan if one is
     if low >= 0 and high <= 1:
         return
     found = "values that are no numbers (nan)" if np.isnan(low) else f"values from {low:g} to {high:g}"
-    end = f"; {way_out}" if low >= 0 else ""
+    end = f"; {way_out}" if low >= 0 else "; scale them first, as (x + 1) / 2 does from -1 to 1" if low < 0 else ""
     raise DataError(f"{source} {found}; pixels must lie in [0, 1]{end}")
 
 

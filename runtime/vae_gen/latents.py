@@ -56,8 +56,9 @@ def draw(seed: int, start: int, count: int, latent_dim: int) -> Latents:
     try:
         seed, start, count = map(operator.index, (seed, start, count))  # numpy's integers would overflow
     except TypeError as error:
-        text = f"seed, start and count are {seed!r}, {start!r} and {count!r}"
-        raise UsageError(f"{text}; they must be whole numbers") from error
+        given = {"seed": seed, "start": start, "count": count}
+        name = next(name for name, value in given.items() if not hasattr(value, "__index__"))
+        raise UsageError(f"{name} is {given[name]!r}; it must be a whole number") from error
     check_range(seed, start, count)
     counters = math.ceil(latent_dim / WORDS_PER_COUNTER)
     generator = np.random.Philox(key=seed, counter=start * counters)  # numpy adds 1 before it makes a block

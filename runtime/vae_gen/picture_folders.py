@@ -101,10 +101,7 @@ def load_folder(folder: Path, options: DataOptions, notify: Notify) -> DataSet:
     listing = list_pictures(folder)
     if not listing.pictures:
         raise _no_pictures(folder, listing.others)
-    asked = options.as_dict()
-    del asked["skip_bad"]  # decides whether there are images, not which
-    slot = Slot.of([str(folder.resolve()), asked], listing.state)
-    known = slot.read()
+    slot, known = _kept(folder, listing, options)
     if known is None or (known["bad"] and not options.skip_bad):
         known = _fill(slot, folder, listing, options, notify)
     for message in known["messages"]:
@@ -120,6 +117,23 @@ def load_folder(folder: Path, options: DataOptions, notify: Notify) -> DataSet:
         images[test:validation],
         images[:test] if test else None,
     )
+
+
+def _kept(folder: Path, listing: Listing, options: DataOptions) -> tuple[Slot, dict[str, Any] | None]:
+    """The place of these images in the cache, and what is known of them if they are there.
+
+    They may be there as what was chosen when nothing was asked for: so `evaluate` finds what `train` has read.
+    """
+    asked = options.as_dict()
+    del asked["skip_bad"]  # decides whether there are images, not which
+    wanted = options.channels, options.image_size
+    for unasked in ({}, {"channels": None}, {"image_size": None}, {"channels": None, "image_size": None}):
+        slot = Slot.of([str(folder.resolve()), asked | unasked], listing.state)
+        if (known := slot.read()) is not None:
+            channels, *size = slot.open_images().shape[1:]
+            if not unasked or (channels, tuple(size)) == wanted:
+                return slot, known
+    return Slot.of([str(folder.resolve()), asked], listing.state), None
 
 
 def list_pictures(folder: Path) -> Listing:

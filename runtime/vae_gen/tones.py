@@ -37,7 +37,7 @@ class Tones:
         dark = f"no picture is brighter than {brightest:.1%} of white"
         if self.white is not None:
             return f"{dark}: --white {self.white:g} is too large, or has no effect, as on pictures of 8 bits and colour"
-        return f"{dark}; if white is another value, as 4095 is where 16-bit files hold 12 bits, --white says so"
+        return f"{dark}; if white is another value, such as 4095 of 12 bits in 16-bit files, --white says so"
 
     @property
     def as_options(self) -> list[str]:

@@ -57,6 +57,26 @@ def test_a_folder_that_has_not_changed_is_not_read_again(
     assert len(list(cache.iterdir())) == 4
 
 
+def test_what_was_chosen_and_what_is_asked_for_are_kept_once(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder)
+    chosen = load_data_set(folder)
+    channels, *size = chosen.image_shape
+    opened = count_opens(monkeypatch)
+    asked = load_data_set(folder, DataOptions((size[0], size[1]), channels))
+    assert not opened
+    assert asked.sha256 == chosen.sha256
+    np.testing.assert_array_equal(everything(asked), everything(chosen))
+    for options in (
+        DataOptions((size[0], size[1] + 1), channels),
+        DataOptions((size[0], size[1]), channels, invert=True),
+    ):
+        opened.clear()
+        assert load_data_set(folder, options).sha256 != chosen.sha256
+        assert opened
+
+
 def test_a_cache_that_was_cut_is_made_again(folder: Path, cache: Path) -> None:
     fill(folder)
     first = load_data_set(folder).describe()

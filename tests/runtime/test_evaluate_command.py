@@ -22,6 +22,8 @@ from vae_gen.manifest import Manifest
 
 from tests.conftest import MODELS
 
+FEW = "there are only 25 images to compare with: distances and shares of so few say little\n"
+
 
 @pytest.fixture
 def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -61,7 +63,7 @@ def test_data_that_the_model_was_trained_on_need_no_word(digits: str, capsys: py
     model = trained_on(load_data_set(Path(digits)))
     assert main(["evaluate", model, "--data", digits, "--seed", "3", "--json"]) == 0
     captured = capsys.readouterr()
-    assert captured.err == ""
+    assert captured.err == FEW
     assert json.loads(captured.out)["measured_on"]["same_data"] is True
 
 
@@ -72,12 +74,13 @@ def test_other_data_are_told_apart_and_marked(digits: str, capsys: pytest.Captur
     arguments = ["evaluate", model, "--data", "noise.npz", "--seed", "3"]
     assert main([*arguments, "--write"]) == 0
     captured = capsys.readouterr()
-    warning, _ = captured.err.splitlines()
+    warning, few, _ = captured.err.splitlines(keepends=True)
+    assert few == FEW
     assert re.sub("[0-9a-f]{12}", "HASH", warning) == (
         "notebook was trained on other data than noise.npz: there are other pixels in the training and validation "
         "images (SHA-256 HASH, not HASH); other pixels in the test images (SHA-256 HASH, not HASH). So the training "
         "images that samples are compared with are not the model's, and it may have been trained on some of the images "
-        "that it is tested on"
+        "that it is tested on\n"
     )
     assert captured.out.startswith("notebook on 25 test images of other data than it was trained on, seed 3; ")
     assert Manifest.read(Path(model)).metrics["evaluate"]["measured_on"]["same_data"] is False
@@ -96,7 +99,7 @@ def test_a_model_that_does_not_say_what_it_was_trained_on(digits: str, capsys: p
     assert main(["evaluate", trained_on(None), "--data", digits, "--seed", "3", "--json"]) == 0
     captured = capsys.readouterr()
     assert captured.err == (
-        "notebook does not say what it was trained on: it may have been some of the images that it is tested on\n"
+        "notebook does not say what it was trained on: it may have been some of the images that it is tested on\n" + FEW
     )
     assert json.loads(captured.out)["measured_on"]["same_data"] is None
 
@@ -130,7 +133,7 @@ def test_write_records_it_in_the_bundle(digits: str, capsys: pytest.CaptureFixtu
     assert main(["evaluate", "bundle", "--data", digits, "--seed", "3", "--write", "--json"]) == 0
     captured = capsys.readouterr()
     result = json.loads(captured.out)
-    assert captured.err == f"recorded in {Path('bundle/manifest.json')}\n"
+    assert captured.err == f"{FEW}recorded in {Path('bundle/manifest.json')}\n"
     after = Manifest.read(Path("bundle"))
     assert after.metrics["evaluate"] == result
     assert after == dataclasses.replace(before, metrics={**before.metrics, "evaluate": result})

@@ -23,7 +23,7 @@ def test_pictures_the_wrong_way_round_get_a_hint(
     elif colours == "grey on paper":
         digit = np.linspace(0.8, 1, 28) - 0.7 * digit + np.random.default_rng(0).normal(0, 0.03, (28, 28))
     Image.fromarray(np.uint8(np.clip(digit, 0, 1) * 255)).save("digit.png")
-    hint = "the model knows such pictures with black and white swapped"
+    hint = "the model reconstructs such pictures far better with black and white swapped"
     run(*command.split(), "digit.png")
     assert (f"{hint}: try --invert\n" in capsys.readouterr().err) == (colours != "light on black")
     run(*command.split(), "digit.png", "--invert")

@@ -91,7 +91,7 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
 
 @pytest.mark.parametrize("arguments", [(1.5, 0, 1), (1, 0.5, 1), (1, 0, 2.0), ("1", 0, 1)])
 def test_what_is_no_whole_number_is_refused_and_not_rounded(arguments: tuple[object, object, object]) -> None:
-    with pytest.raises(UsageError, match="must be whole numbers"):
+    with pytest.raises(UsageError, match="must be a whole number"):
         draw(*arguments, 8)  # type: ignore[arg-type]
 
 

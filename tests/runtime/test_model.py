@@ -104,7 +104,9 @@ def test_images_of_another_shape_or_range_are_refused(tiny: Path) -> None:
             DataError, match=r"hold values from 0 to 255; pixels must lie in \[0, 1\]; divide them by the value"
         ):
             model.encode(np.linspace(0, 255, 60).astype(kind).reshape(1, 3, 5, 4))
-    with pytest.raises(DataError, match=r"the images hold values from -1 to 255; pixels must lie in \[0, 1\]$"):
+    with pytest.raises(
+        DataError, match=r"the images hold values from -1 to 255; pixels must lie in \[0, 1\]; scale them first"
+    ):
         model.encode(np.linspace(-1, 255, 60).reshape(1, 3, 5, 4))
     some = np.full((1, 3, 5, 4), 0.5)
     some[0, 2, 4, 3] = np.nan

@@ -123,7 +123,7 @@ def test_the_prior_s_steps_do_not_hide_that_fewer_are_asked_for_than_are_done(da
 def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path) -> None:
     said: list[str] = []
     trainer.train(data, tmp_path / "run", config(log_every=2), Progress(say=said.append))
-    assert said == ["finding how wide the posteriors are; large pictures take minutes"]
+    assert said == ["last step: measuring the encoder's variances, which takes minutes for large pictures"]
     records = read_metrics(tmp_path / "run")
     fitted = [record for record in records if record["split"] == "prior"]
     assert [record["step"] for record in fitted] == [8, 10, 12, 14, 16]

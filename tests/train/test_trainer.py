@@ -192,7 +192,7 @@ def test_training_sees_training_images_only(data: DataSet, tmp_path: Path) -> No
         ({"steps": 0}, "steps is 0; it must be at least 1"),
         ({"batch_size": -1}, "batch-size is -1"),
         ({"latent_dim": 0}, "latent-dim is 0"),
-        ({"latent_dim": 10**19}, "latent-dim is 10000000000000000000; it must be at most 1,000,000"),
+        ({"latent_dim": 10**19}, "latent-dim is 10000000000000000000; it must be at most 1,000,000,000,000"),
         ({"checkpoint_every": 0}, "checkpoint-every is 0; it must be at least 1"),
         ({"evaluate_every": -5}, "evaluate-every is -5; it must be at least 1"),
         ({"lr": 0.0}, "lr is 0.0; it must be above 0"),

@@ -55,7 +55,13 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 @options.skip_bad_option
 @options.tones_options
 @click.option("--out", type=options.PathType(), help="The run's directory.  [default: runs/PRESET]")
-@click.option("--resume", "resumed", type=options.PathType(), help="Continue the run in this directory.")
+@click.option(
+    "--resume",
+    "resumed",
+    type=options.PathType(),
+    help="Continue the run in this directory, as it was begun; --steps (in all), --device, --threads, "
+    "--checkpoint-every and --evaluate-every may be given with it.",
+)
 @click.option("--steps", type=int, help="Optimiser steps, without those of the prior.")
 @click.option("--batch-size", type=int, help="Images a step, of all processes together.")
 @click.option(
@@ -66,7 +72,7 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 @click.option("--lr", type=float, help="Learning rate.")
 @click.option("--lr-warmup", type=int, help="Steps over which the learning rate rises from 0.")
 @click.option("--lr-schedule", type=click.Choice(SCHEDULES), help="constant, or cosine: falling to 0 at the last step.")
-@click.option("--clip-norm", type=float, help="Largest norm of the gradients; 0: any.")
+@click.option("--clip-norm", type=float, help="Clip the gradients to this norm; 0: no clipping.")
 @click.option("--weight-decay", type=float, help="How fast AdamW shrinks the weights; 0: not at all.")
 @click.option("--ema", type=float, help="Decay of the averaged weights, such as 0.999; 0: do without.")
 @click.option(
@@ -77,11 +83,11 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 )
 @click.option("--beta", type=float, help="Weight of the KL divergence.")
 @click.option("--kl-warmup", type=int, help="Steps over which that weight rises from 0.")
-@click.option("--free-bits", type=float, help="Nats that each latent may use without a cost.")
+@click.option("--free-bits", type=float, help="Nats of KL divergence that are free for each latent.")
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    help="Of the VAE's steps; bf16 is faster where the processor knows it.",
+    help="Number format of the VAE's steps; bf16 is faster where the processor supports it.",
 )
 @click.option("--latent-dim", type=int, help="Number of latents.")
 @click.option(
@@ -99,13 +105,15 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 @click.option(
     "--adversarial-target",
     type=click.Choice(ADVERSARIAL_TARGETS),
-    help="What samples shall look like to it: the images, and the decoder learns too, or, where these are soft, "
-    "reconstructions.",
+    help="What the discriminator compares samples with. images: the decoder learns too. reconstructions: for networks "
+    "whose reconstructions are soft.",
 )
 @click.option("--seed", type=int, help="Decides the first weights, the order of the images and all noise.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps, ...; auto takes a CUDA GPU where there is one.")
 @options.threads_option
-@click.option("--checkpoint-every", type=int, help="Steps between savings; a crash loses so many. Default: 1000.")
+@click.option(
+    "--checkpoint-every", type=int, help="Steps between checkpoints; a crash loses at most so many. Default: 1000."
+)
 @click.option(
     "--evaluate-every",
     type=int,
@@ -225,9 +233,8 @@ def _start(images: DataSet, name: str, config: TrainConfig, run: Path, device: s
     height, width = images.image_shape[1:]
     threads = options.count(world.threads(config.threads), "thread")
     where = f"{device}, {threads}" if world.size == 1 else f"{world.size} processes on {device}, {threads} each"
-    return (
-        f"{name}: {len(images.train):,} pictures of {height}x{width}; {where}; {config.total_steps:,} steps into {run}"
-    )
+    steps = f"{config.steps:,} steps" + (f" and {config.prior_steps:,} of the prior" if config.prior_steps else "")
+    return f"{name}: {len(images.train):,} pictures of {height}x{width}; {where}; {steps} into {run}"
 
 
 def _tell_of_threads(config: TrainConfig, run: Path, world: World, quiet: bool) -> None:
@@ -270,9 +277,9 @@ def _show(bar: Any, quiet: bool, alone: bool, tell: Callable[[Record], None] | N
         losses = {name: f"{record[name]:.3f}" for name in names if record.get(name) is not None}
         if record["split"] in ("train", "prior"):
             bar.set_postfix(losses, refresh=False)
-        elif not quiet:
+        if record["split"] in ("validation", "test") or (record["split"] == "prior" and record["step"] % 1000 == 0):
             text = ", ".join(f"{name} {value}" for name, value in losses.items())
-            bar.write(f"step {record['step']:6}  {record['split']:10}  {text}", file=sys.stderr)
+            say(f"step {record['step']:6}  {record['split']:10}  {text}")
 
     def stopping(number: int) -> None:
         again = "; press Ctrl-C again to quit without saving" if number == signal.SIGINT and alone else ""

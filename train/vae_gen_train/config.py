@@ -18,7 +18,7 @@ OBJECTIVES = ("sse", "bce", "gaussian")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("fp32", "bf16")
 ADVERSARIAL_TARGETS = ("images", "reconstructions")
-MOST_LATENTS = 1_000_000
+MOST_LATENTS = 10**12  # more than any machine has; beyond, numbers of weights have no 64 bits
 DENSE_VALUES = 40 * 40  # in larger images dense layers find too little that repeats
 CHOICES = {
     "objective": OBJECTIVES,

@@ -117,7 +117,8 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
     axes.set(xlabel="step", ylabel="loss per image (nats)", title=f"Training of {run.name}")
     evaluated = [record for record in records if record["split"] == "validation"]
     if evaluated:  # the first steps would leave no room for the rest
-        terms = [record[name] for record in evaluated for name in ("total", "reconstruction", "kl")]
+        later = [record for record in records if record["step"] >= evaluated[0]["step"]]
+        terms = [record[name] for record in later for name in ("total", "reconstruction", "kl")]
         low = min(0, *terms)  # a density, unlike a sum of squares, can exceed 1
         axes.set_ylim(1.05 * low, max(terms) - 0.05 * low if low else 2 * evaluated[0]["total"])
     axes.grid(alpha=0.3)

@@ -42,7 +42,7 @@ from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.divergence import FILE_NAME as DIVERGED
 from vae_gen_train.divergence import Watch
 from vae_gen_train.evaluation import evaluate_splits, latent_statistics, memory_format
-from vae_gen_train.metrics_log import MetricsLog
+from vae_gen_train.metrics_log import MetricsLog, overfitting
 from vae_gen_train.nets import VAE, build
 from vae_gen_train.prior import PriorFit, has_variances
 from vae_gen_train.progress import SILENT, Progress
@@ -132,10 +132,11 @@ def resumed_config(saved: Checkpoint, changes: dict[str, Any], world: World) -> 
     config = dataclasses.replace(config, threads=world.threads(config.threads))
     if saved.has_prior and config.steps != saved.config.steps:
         raise UsageError(
-            f"steps is {config.steps}, but the prior of {run} belongs to the network after {saved.config.steps}"
+            f"steps is {config.steps}, but the prior of {run} belongs to the network after {saved.config.steps}; "
+            "leave out --steps, or begin a new run with another --out"
         )
     if saved.step > (config.total_steps if saved.has_prior else config.steps):
-        raise UsageError(f"steps is {config.steps}, but {run} has already done {saved.step}")
+        raise UsageError(f"steps is {config.steps}, but {run} has already done {saved.step}; give it more, or none")
     return config
 
 
@@ -217,6 +218,8 @@ class _Run:
                     log.flush()
                     self._save(step)
             self._done(step)
+            if last and log and (words := overfitting(self.run)):
+                self.progress.say(words)
             if stopping:
                 raise StoppedError(self._how_to_go_on(step), stopping)
 
@@ -264,7 +267,9 @@ class _Run:
                 raise StoppedError(self._how_to_go_on(step), stopping)
         with world.explained("after the last step"):
             if not has_variances(fit.network):
-                self.progress.say("finding how wide the posteriors are; large pictures take minutes")
+                self.progress.say(
+                    "last step: measuring the encoder's variances, which takes minutes for large pictures"
+                )
                 fit.fit_head(self.data.validation, stop_requested)
                 if log and has_variances(fit.network):
                     self._evaluate(config.total_steps, log)

@@ -29,7 +29,7 @@ def draw_traversals(vae: VAE, z: Latents, latent_kl: Sequence[float], device: to
     """
     latents = np.argsort(-np.asarray(latent_kl), kind="stable")[:LATENTS].tolist()
     cells = np.stack([_sweep(vae, z, latent, device) for latent in latents])
-    rows = [f"z[{latent}]  {latent_kl[latent]:.2f}" for latent in latents]
+    rows = [f"z[{latent}]  KL {latent_kl[latent]:.2f}" for latent in latents]
     save_figure(labelled_grid(cells, GAP, rows, [f"{value:+.1f}" for value in VALUES]), path)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TITLES = {"training_images": "training images", "samples_to_reconstructions": "samples / reconstructions"}
 WIDTH = 24  # of the names of figures
+FEW = 500  # images, of which distances and shares mean little
 
 
 @click.command()
@@ -91,6 +92,11 @@ def evaluate(
     doubt = _doubt(network.name, data, differences_from_training(network, loaded))
     if doubt:
         options.say(doubt, quiet)
+    tested = loaded.validation if loaded.test is None else loaded.test
+    if len(tested) < FEW:
+        options.say(
+            f"there are only {len(tested):,} images to compare with: distances and shares of so few say little", quiet
+        )
     with options.progress_bar(STEPS, quiet) as progress:
         found = measure(network, loaded, seed=chosen, samples=samples, progress=progress)
 

@@ -54,7 +54,7 @@ class NumbersCommand(click.Command):
     help="spherical: as far from the origin as the points, where images lie. linear: the straight line, which comes "
     "nearer to the origin.",
 )
-@click.option("--loop", is_flag=True, help="Go back to the first point in the end.")
+@click.option("--loop", is_flag=True, help="Return to the first point at the end.")
 @options.model_option
 @options.reading_options
 @options.tones_options

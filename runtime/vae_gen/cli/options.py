@@ -162,12 +162,12 @@ seed_option = click.option(
     "--seed", type=int, help="0 to 2**64 - 1; the same seed gives the same images. Default: a fresh one, shown."
 )
 threads_option = click.option(
-    "--threads", type=PROCESSORS, help="Processors to use. Default: all that this process may."
+    "--threads", type=PROCESSORS, help="Processors to use. Default: all that this process may use."
 )
 threads_each_option = click.option(
     "--threads",
     type=PROCESSORS,
-    help="Processors that each of --workers uses. Default: all that this process may, shared among them.",
+    help="Processors that each of --workers uses. Default: all that this process may use, shared among them.",
 )
 workers_option = click.option(
     "--workers",
