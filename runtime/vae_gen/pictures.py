@@ -40,7 +40,7 @@ class Pictures:
 
 
 def load_pictures(
-    paths: Iterable[Path], image_shape: ImageShape, tones: Tones = AS_THEY_ARE, skip_bad: bool = False
+    paths: Iterable[Path | str], image_shape: ImageShape, tones: Tones = AS_THEY_ARE, skip_bad: bool = False
 ) -> Pictures:
     """All pictures in these files and folders, in that order, as images of the given shape.
 
@@ -72,8 +72,8 @@ def load_pictures(
     return Pictures(names, inverted(images) if tones.invert else images, files, bad)
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
+def _files(paths: Iterable[Path | str]) -> Iterator[Path]:
+    for path in map(Path, paths):
         try:
             if not is_there(path):
                 raise DataError(f"there is no file or folder {path}")
