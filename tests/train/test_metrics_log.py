@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from vae_gen.errors import DataError
-from vae_gen_train.metrics_log import overfitting, read_metrics
+from vae_gen_train.metrics_log import read_metrics
 
-LOSSES = {"step": 5, "split": "train", "reconstruction": 2, "kl": 1.0, "total": 3.0}
+LOSSES = {"step": 5, "split": "train", "reconstruction": 2, "kl": 1.0, "total": 3.0, "sse": 2.0}
 PRIOR = {"step": 9, "split": "prior", "nll": 1.5, "discriminator": None}
 
 
@@ -21,29 +21,6 @@ def log(tmp_path: Path, *records: object, end: str = "") -> Path:
 def test_whole_records_are_read_up_to_a_line_that_was_cut(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
     assert read_metrics(log(tmp_path, LOSSES, PRIOR, end='{"step": 1')) == [LOSSES, PRIOR]
-
-
-@pytest.mark.parametrize(
-    ("totals", "told"),
-    [
-        (
-            [50.0, 30.0, 32.0],
-            "was 30.00 at step 2,000 and is 32.00 at step 3,000; more pictures help, or fewer steps (--steps 2000)",
-        ),
-        ([-20.0, -27.1, 2.9], "was -27.10 at step 2,000 and is 2.90 at step 3,000"),
-        ([50.0, 30.0, 30.9], ""),  # by a nat
-        ([-700.0, -770.0, -760.0], ""),  # by little
-        ([50.0, 40.0, 30.0], ""),
-        ([], ""),
-    ],
-)
-def test_overfitting_is_told_by_the_validation_images(tmp_path: Path, totals: list[float], told: str) -> None:
-    records = [
-        {**LOSSES, "step": 1000 * step, "split": "validation", "total": total} for step, total in enumerate(totals, 1)
-    ]
-    said = overfitting(log(tmp_path, LOSSES, *records))
-    assert told in said
-    assert bool(said) == bool(told)
 
 
 @pytest.mark.parametrize(

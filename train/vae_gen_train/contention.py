@@ -1,6 +1,6 @@
 """Noticing that other processes keep this one's threads from running.
 
-PyTorch's threads wait for each other after every operation, busily, a thousand times a step. Where one of them has to
+PyTorch's threads wait for each other after every operation, busily, hundreds of times a step. Where one of them has to
 share its processor, the others wait with it: then fewer threads are several times as fast.
 """
 

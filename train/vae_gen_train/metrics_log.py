@@ -16,7 +16,6 @@ from vae_gen_train.evaluation import Losses
 FILE_NAME = "metrics.jsonl"
 # step, split ("train" for one batch), and what evaluation.Losses has; of split "prior", what prior.Reading has
 Record = dict[str, Any]
-OVERFITTED_NATS, OVERFITTED_SHARE = 1.0, 0.02  # by which a loss may have risen since it was lowest
 LOSSES = ("reconstruction", "kl", "total")
 OF_A_SPLIT = {
     "train": LOSSES,
@@ -74,24 +73,6 @@ def read_metrics(run: Path) -> list[Record]:
             )
         records.append(record)
     return records
-
-
-def overfitting(run: Path) -> str:
-    """What to tell of a VAE whose validation images it knew better before its last step; nothing if that is little.
-
-    Of the evaluations without the prior, which come first.
-    """
-    steps = [record for record in read_metrics(run) if record["split"] == "validation"]
-    if not steps:
-        return ""
-    best, last = min(steps, key=lambda record: record["total"]), steps[-1]
-    if last["total"] - best["total"] <= max(OVERFITTED_NATS, OVERFITTED_SHARE * abs(best["total"])):
-        return ""
-    return (
-        f"the network overfits: the loss of the validation images was {best['total']:,.2f} at step {best['step']:,} "
-        f"and is {last['total']:,.2f} at step {last['step']:,}; more pictures help, or fewer steps "
-        f"(--steps {best['step']}), or --weight-decay 0.2"
-    )
 
 
 def _is_record(record: object) -> bool:

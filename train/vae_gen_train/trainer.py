@@ -31,7 +31,7 @@ from vae_gen.errors import OutputError, StoppedError, UsageError, VaeGenError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.stores.local import LocalStore
 
-from vae_gen_train import checkpoint
+from vae_gen_train import advice, checkpoint
 from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
@@ -42,7 +42,7 @@ from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.divergence import FILE_NAME as DIVERGED
 from vae_gen_train.divergence import Watch
 from vae_gen_train.evaluation import evaluate_splits, latent_statistics, memory_format
-from vae_gen_train.metrics_log import MetricsLog, overfitting
+from vae_gen_train.metrics_log import MetricsLog
 from vae_gen_train.nets import VAE, build
 from vae_gen_train.prior import PriorFit, has_variances
 from vae_gen_train.progress import SILENT, Progress
@@ -218,7 +218,7 @@ class _Run:
                     log.flush()
                     self._save(step)
             self._done(step)
-            if last and log and (words := overfitting(self.run)):
+            if last and log and (words := advice.overfitting(self.run, step)):
                 self.progress.say(words)
             if stopping:
                 raise StoppedError(self._how_to_go_on(step), stopping)
@@ -276,6 +276,8 @@ class _Run:
                     self._draw(config.total_steps)
                     log.flush()
                     self._save(config.total_steps)
+                    if words := advice.cost_of_the_prior(self.run, config.steps):
+                        self.progress.say(words)
             stopping = world.largest(stop_requested())
         if stopping:
             raise StoppedError(self._how_to_go_on(config.total_steps), stopping)

@@ -1,0 +1,51 @@
+"""What a run is told of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from vae_gen_train.advice import cost_of_the_prior, overfitting
+
+from tests.train.test_metrics_log import LOSSES, PRIOR, log
+
+
+@pytest.mark.parametrize(
+    ("totals", "told"),
+    [
+        (
+            [50.0, 30.0, 32.0],
+            "was 30.00 at step 2,000 and is 32.00 at step 3,000; more pictures help, or fewer steps (--steps 2000)",
+        ),
+        ([-20.0, -27.1, 2.9], "was -27.10 at step 2,000 and is 2.90 at step 3,000"),
+        ([50.0, 30.0, 30.9], ""),  # by a nat
+        ([-700.0, -770.0, -760.0], ""),  # by little
+        ([50.0, 40.0, 30.0], ""),
+        ([], ""),
+    ],
+)
+def test_overfitting_is_told_by_the_validation_images(tmp_path: Path, totals: list[float], told: str) -> None:
+    records = [
+        {**LOSSES, "step": 1000 * step, "split": "validation", "total": total} for step, total in enumerate(totals, 1)
+    ]
+    said = overfitting(log(tmp_path, LOSSES, *records, PRIOR, {**LOSSES, "step": 9000, "split": "validation"}), 3000)
+    assert told in said
+    assert bool(said) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [(0.52, 7.18, "was 0.52 after the VAE's steps and is 7.18"), (5.55, 5.85, ""), (5.55, 1.0, ""), (None, 7.0, "")],
+)
+def test_a_prior_that_spoils_the_reconstructions_is_told(
+    tmp_path: Path, before: float | None, after: float, told: str
+) -> None:
+    errors = [(1000, 100.0), (2000, before), (9000, after)]
+    records = [{**LOSSES, "step": step, "split": "validation", "sse": sse} for step, sse in errors if sse is not None]
+    said = cost_of_the_prior(log(tmp_path, *records, PRIOR), 2000)
+    assert told in said
+    assert bool(said) == bool(told)
+
+
+def test_a_prior_without_evaluations_has_no_cost(tmp_path: Path) -> None:
+    assert cost_of_the_prior(log(tmp_path, LOSSES, PRIOR), 2000) == ""
