@@ -276,7 +276,7 @@ class _Run:
                     self._draw(config.total_steps)
                     log.flush()
                     self._save(config.total_steps)
-                    if words := advice.cost_of_the_prior(self.run, config.steps):
+                    if words := advice.overfitted_prior(self.run, config.steps):
                         self.progress.say(words)
             stopping = world.largest(stop_requested())
         if stopping:
