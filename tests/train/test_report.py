@@ -108,6 +108,26 @@ def test_the_legend_of_the_losses_covers_nothing(
     assert place.x1 <= figure.bbox.x1
 
 
+def test_the_losses_that_are_shown_are_all_but_those_of_the_first_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = {"split": "train", "reconstruction": -90.0, "kl": 10.0}
+    validation = {"split": "validation", "reconstruction": -60.0, "kl": 12.0}
+    records = [
+        {"step": 50, **train, "total": 900.0},
+        {"step": 100, **validation, "total": -48.0},
+        {"step": 200, **train, "total": -80.0},  # a network that overfits
+        {"step": 200, **validation, "total": -40.0},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    drawn: list[Figure] = []
+    monkeypatch.setattr(report, "_save_plot", lambda figure, path: drawn.append(figure))
+    report._draw_loss_curve(tmp_path, 200)
+    low, high = drawn[0].axes[0].get_ylim()
+    assert -110 < low < -90
+    assert 12 < high < 100
+
+
 def test_traversals_show_each_latent_of_the_largest_kl_first(tmp_path: Path) -> None:
     vae = linear_vae((1, 12, 8), 3)
     z = np.array([0.5, -1, 2], np.float32)
