@@ -11,7 +11,7 @@ from PIL import Image
 from vae_gen.defaults import FIGURE
 
 NAMED = 10  # unreadable files that a message names
-NO_PICTURE = "no picture that Pillow knows"
+NO_PICTURE = "not in a picture format that Pillow can read"
 RECOGNISED_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow has no decoder for them
 
 

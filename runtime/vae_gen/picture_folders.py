@@ -202,7 +202,9 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
                 else:
                     bad.append(f"{file.name}: {image if file.state[0] else 'it is empty'}")
             if bad and not options.skip_bad:
-                raise DataError(f"{unreadable(bad, where)}\nRepair or remove them, or leave them out with --skip-bad")
+                raise DataError(
+                    f"found {unreadable(bad, where)}\nRepair or remove them, or leave them out with --skip-bad"
+                )
             if not counts and not bad:
                 raise _no_pictures(folder, others)
             if not counts:

@@ -132,7 +132,7 @@ def _load_file(path: Path, image_shape: ImageShape, white: float | None) -> Iter
         raise
     except UnidentifiedImageError as error:  # which names the buffer, not the file
         raise DataError(
-            f"cannot read {path}: {NO_PICTURE}, no .npy, .npz or IDX file and no tar or zip archive begins as it does"
+            f"cannot read {path}: {NO_PICTURE}, and neither an .npy, .npz or IDX file nor a tar or zip archive"
         ) from error
     except Exception as error:  # what a decoder raises on damaged input can be anything
         raise DataError(f"cannot read {path} as a picture or a file of them: {error}") from error

@@ -187,7 +187,7 @@ def test_the_error_follows_the_sliders_and_goes_with_the_picture(report: Report,
 
 def test_what_is_wrong_is_said_and_the_page_goes_on(report: Report) -> None:
     steps = report["tiny"]
-    assert steps["refused"]["message"] == "notes.txt: it is no picture that Pillow knows"
+    assert steps["refused"]["message"] == "notes.txt: it is not in a picture format that Pillow can read"
     assert latents(steps["refused"]) == latents(steps["moved"])
     assert (steps["refused"]["swap"], steps["droppedToo"]["swap"]) == (True, False)
     assert "The server does not answer." in steps["offline"]["message"]

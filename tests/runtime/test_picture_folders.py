@@ -134,12 +134,12 @@ def test_broken_pictures_are_named_and_fail_the_run(folder: Path, cache: Path) -
     with pytest.raises(DataError) as raised:
         load_data_set(folder)
     lines = str(raised.value).splitlines()
-    assert lines[0] == f"4 files in {folder} that cannot be read:"
+    assert lines[0] == f"found 4 files in {folder} that cannot be read:"
     assert lines[1].startswith("  cut.jpg: ")
     assert lines[2:] == [
         "  empty.webp: it is empty",
         "  nowhere.png: No such file or directory",
-        "  text.png: no picture that Pillow knows",
+        "  text.png: not in a picture format that Pillow can read",
         "Repair or remove them, or leave them out with --skip-bad",
     ]
     assert not list(cache.iterdir())

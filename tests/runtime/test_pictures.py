@@ -234,7 +234,10 @@ def floating_point() -> bytes:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"hello", "broken: no picture that Pillow knows, no .npy, .npz or IDX file and no tar or zip archive"),
+        (
+            b"hello",
+            "broken: not in a picture format that Pillow can read, and neither an .npy, .npz or IDX file nor a tar",
+        ),
         (png()[:200], "cannot read"),
         (png()[:60] + b"\0" * 40 + png()[100:], "cannot read"),
         (gzip.compress(idx(pixels((3, 5, 4))))[:40], "cannot read"),

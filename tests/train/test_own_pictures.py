@@ -145,7 +145,7 @@ def test_a_run_whose_pictures_have_changed_says_what_differs(
     (folder / "broken.png").write_text("no")
     small = ["--steps", "2", "--threads", "1", "--quiet"]
     assert main(["train", "--preset", "notebook", "--data", str(folder), "--out", run, *small]) == 1
-    assert "broken.png: no picture that Pillow knows" in capsys.readouterr().err
+    assert "broken.png: not in a picture format that Pillow can read" in capsys.readouterr().err
     assert not Path(run).exists()
     assert main(["train", "--preset", "notebook", "--data", str(folder), "--out", run, "--skip-bad", *small]) == 0
     assert main(["train", "--resume", run, "--steps", "3", "--quiet"]) == 0  # --skip-bad is remembered too
