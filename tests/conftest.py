@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-# Where several processes test side by side, PyTorch's threads must not wait for each other busily: four of them on two
-# processors take turns, and the tests four times as long. OpenMP reads this once, before PyTorch is imported.
+# Where several processes test side by side, PyTorch's threads do not wait for each other busily: beside one more busy
+# process, tests of training took four times as long so. OpenMP reads this once, before PyTorch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
