@@ -70,12 +70,12 @@ class Site:
 def serving(model: Model | Path, given: str = "given", reading: Reading = AS_STATED) -> Iterator[Site]:
     network = load(model, **vars(reading)) if isinstance(model, Path) else model
     with Server(Explorer(network, given, reading), None) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(target=server.serve)
         thread.start()
         try:
             yield Site(server)
         finally:
-            server.shutdown()
+            server.end()
             thread.join()
 
 

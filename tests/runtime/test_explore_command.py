@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,32 @@ def test_it_serves_until_it_is_asked_to_end(tmp_path: Path, number: signal.Signa
     assert (process.returncode, rest) == (0, "")
     assert messages == ("" if "--quiet" in options else "tiny is there to explore; Ctrl-C ends it\n")
     assert (opened.read_text() if opened.exists() else None) == (None if "--no-browser" in options else f"{address}\n")
+
+
+@unix
+def test_a_signal_in_a_moment_that_loses_exceptions_ends_it_too() -> None:
+    program = """
+import signal
+from vae_gen.cli import main
+from vae_gen.explore.server import Server
+
+class Asked:
+    def __del__(self):  # as in what else runs while objects are freed, Python drops what is raised
+        signal.raise_signal(signal.SIGTERM)
+
+Server.verify_request = lambda *_: Asked() is not None
+main(["explore", "--no-browser", "--quiet", "MODEL"])
+"""
+    command = [sys.executable, "-c", program.replace("MODEL", TINY)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            with suppress(ConnectionError):  # it may end before it answers
+                urllib.request.urlopen(process.stdout.readline(), timeout=20)
+            _, messages = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, messages) == (0, "")
 
 
 def test_a_port_that_is_taken_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,21 +30,21 @@ def explore(model: str, reading: Reading, port: int | None, browser: bool, threa
     """
     import signal
     import threading
-    from contextlib import suppress
 
     from vae_gen.explore.explorer import Explorer
     from vae_gen.explore.server import Server
     from vae_gen.model import load
 
     explorer = Explorer(load(model, threads, **vars(reading)), model, reading)
-    with Server(explorer, port) as server, suppress(KeyboardInterrupt):
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    with Server(explorer, port) as server:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda number, frame: server.end())
         click.echo(server.url)
         options.say(f"{explorer.name} is there to explore; Ctrl-C ends it", quiet)
         if browser:
             threading.Thread(target=_open, args=[server.url], daemon=True).start()  # which may wait for the page
-        server.serve_forever()
+        server.serve()
 
 
 def _open(url: str) -> None:

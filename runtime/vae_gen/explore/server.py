@@ -59,15 +59,17 @@ class RefusedError(Exception):
 
 
 class Server(ThreadingHTTPServer):
-    """Listens from its construction on, on this machine's own address; `serve_forever` answers."""
+    """Listens from its construction on, on this machine's own address; `serve` answers until `end` is called."""
 
     allow_reuse_address = os.name != "nt"  # Windows would share a port that another server has
     allow_reuse_port = False
     request_queue_size = 64  # a tab asks on several connections at once
+    timeout = 0.2  # seconds between two looks at whether it is to end
 
     def __init__(self, explorer: Explorer, port: int | None) -> None:
         """`port` is 1 to 65,535; None is the usual one, or a free one where that is taken. Raises UsageError."""
         self.explorer = explorer
+        self._is_to_end = False
         try:
             super().__init__((ADDRESS, USUAL_PORT if port is None else port), Handler)
         except OSError as error:
@@ -81,6 +83,14 @@ class Server(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://{ADDRESS}:{self.server_port}/"
+
+    def serve(self) -> None:
+        while not self._is_to_end:
+            self.handle_request()
+
+    def end(self) -> None:
+        """`serve` returns soon. For a signal's handler too, as what one raises can be lost."""
+        self._is_to_end = True
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's asks the network for this machine's name
