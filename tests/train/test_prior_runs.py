@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -120,6 +121,32 @@ def test_the_prior_s_steps_do_not_hide_that_fewer_are_asked_for_than_are_done(da
     assert Checkpoint.open(tmp_path / "run").step == 15
 
 
+def test_a_prior_is_fitted_anew_with_other_steps_or_added_later(data: DataSet, tmp_path: Path) -> None:
+    trainer.train(data, tmp_path / "whole", config(prior_steps=7))
+    for name, before in {"longer": 12, "shorter": 3, "without": 0}.items():
+        run = tmp_path / name
+        trainer.train(data, run, config(prior_steps=before))
+        trainer.resume(data, run, prior_steps=7)
+        assert_same_run(tmp_path / "whole", run)
+        pictures = [path.name for path in sorted((run / "reconstructions").iterdir())]
+        assert pictures == ["step-000006.png", "step-000013.png"]
+        assert json.loads((run / "config.json").read_text())["config"]["prior_steps"] == 7
+
+
+def test_what_a_finished_run_can_do_is_told(
+    data: DataSet, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run, more in {"fitted": "--prior-steps fits its prior anew", "plain": "--steps gives it more"}.items():
+        where = tmp_path / run
+        trainer.train(data, where, config(prior_steps=10 if run == "fitted" else 0))
+        assert main(["train", "--data", str(small_data), "--resume", str(where)]) == 0
+        steps = 16 if run == "fitted" else 6
+        assert f"all {steps} steps of {where} are done already; {more}\n" in capsys.readouterr().err
+        assert main(["train", "--data", str(small_data), "--resume", str(where), "--prior-steps", "5"]) == 0
+        assert "done already" not in capsys.readouterr().err
+        assert Checkpoint.open(where).step == 11
+
+
 def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path) -> None:
     said: list[str] = []
     trainer.train(data, tmp_path / "run", config(log_every=2), Progress(say=said.append))
@@ -162,7 +189,7 @@ def test_without_a_preset_the_pictures_decide(
         flow = found.load_network().decoder.flow
         assert [len(flow.couplings), flow.couplings[0].network[0].out_features] == [1, 4]
         assert main(["export", str(run), "--out", str(tmp_path / f"{name}-bundle"), "--quiet"]) == 0
-    assert main(["train", "--resume", str(run), "--prior-steps", "9"]) == 2
+    assert main(["train", "--resume", str(run), "--flow-couplings", "9"]) == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
@@ -221,6 +248,8 @@ def test_what_cannot_be_is_refused(data: DataSet, tmp_path: Path) -> None:
     trainer.train(data, tmp_path / "run", config())
     with pytest.raises(UsageError, match=r"steps is 20, but the prior of .* belongs to the network after 6"):
         trainer.resume(data, tmp_path / "run", steps=20)
+    with pytest.raises(UsageError, match="prior-steps is 0, but .* has a prior; give at least 1 to fit it anew"):
+        trainer.resume(data, tmp_path / "run", prior_steps=0)
 
 
 def test_a_prior_that_diverges_ends_the_run(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from vae_gen_train.metrics_log import read_metrics
@@ -38,5 +39,6 @@ def overfitted_prior(run: Path, steps: int) -> str:
         return ""
     return (
         f"the prior overfits: the validation images' squared error was {before:.2f} at step {steps:,} and is "
-        f"{after:.2f} at step {last:,}; more pictures help, or fewer of its steps (--prior-steps {(last - steps) // 4})"
+        f"{after:.2f} at step {last:,}; more pictures help, or fewer of its steps "
+        f"(vae-gen train --resume {shlex.quote(str(run))} --prior-steps {(last - steps) // 4})"
     )

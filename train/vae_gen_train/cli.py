@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vae_gen_train.progress import Progress
 
 # What a checkpoint does not fix: these may be given with --resume.
-CHANGEABLE = ("steps", "device", "threads", "checkpoint_every", "evaluate_every")
+CHANGEABLE = ("steps", "prior_steps", "device", "threads", "checkpoint_every", "evaluate_every")
 OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversarial_target")
 
 
@@ -59,8 +59,8 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
     "--resume",
     "resumed",
     type=options.PathType(),
-    help="Continue the run in this directory, as it was begun; --steps (in all), --device, --threads, "
-    "--checkpoint-every and --evaluate-every may be given with it.",
+    help="Continue the run in this directory, as it was begun. --steps (in all), --prior-steps (which fits the prior "
+    "anew), --device, --threads, --checkpoint-every and --evaluate-every may be given with it.",
 )
 @click.option("--steps", type=int, help="Optimiser steps, without those of the prior.")
 @click.option("--batch-size", type=int, help="Images a step, of all processes together.")
@@ -197,11 +197,15 @@ def train(
         record = _tensorboard(run) if tensorboard else None
         name = str(data or (images.origin or {}).get("path") or "MNIST")
         options.say(_start(images, name, config, run, device.type, world), quiet)
-        if saved is not None and saved.step < config.total_steps and "threads" not in changes:
+        first_step = 0 if saved is None else trainer.first_step(saved, config)
+        if saved is not None and first_step == config.total_steps:
+            more = "--prior-steps fits its prior anew" if config.prior_steps else "--steps gives it more"
+            options.say(f"all {first_step:,} steps of {run} are done already; {more}", quiet)
+        elif saved is not None and "threads" not in changes:
             _tell_of_threads(saved.config, run, world, quiet)
         with tqdm(
             total=config.total_steps,
-            initial=0 if saved is None else saved.step,
+            initial=first_step,
             file=sys.stderr,
             unit="step",
             miniters=1,

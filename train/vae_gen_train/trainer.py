@@ -50,6 +50,8 @@ from vae_gen_train.report import draw_reconstructions, draw_report
 from vae_gen_train.step import Reading, Stepper, adam
 from vae_gen_train.stopping import stop_signals
 
+RECONSTRUCTIONS = "reconstructions"  # the folder in a run's directory
+
 
 def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = SILENT, world: World = ALONE) -> None:
     """Train a new network in the new directory `run`.
@@ -87,6 +89,7 @@ def resume(
     data: DataSet,
     run: Path,
     steps: int | None = None,
+    prior_steps: int | None = None,
     device: str | None = None,
     threads: int | None = None,
     checkpoint_every: int | None = None,
@@ -98,11 +101,11 @@ def resume(
 
     Another `device`, or number of `threads` or processes, than the run began with gives other roundings, and another
     kind of device other noise. Where the learning rate falls with the schedule, other `steps` make it another schedule
-    from here on. `checkpoint_every` and `evaluate_every`, in steps, change nothing that is learnt. A run that is
-    finished only has its report drawn again. Raises as `train` does, DataError if there is no checkpoint, and
+    from here on. Other `prior_steps` fit the prior anew, to the same VAE. `checkpoint_every` and `evaluate_every`, in
+    steps, change nothing that is learnt. A run that is finished only has its report drawn again. Raises as `train` does, DataError if there is no checkpoint, and
     UsageError if `data` is not what the run began with or `steps` are fewer than are done.
     """
-    given = {"steps": steps, "device": device, "threads": threads}
+    given = {"steps": steps, "prior_steps": prior_steps, "device": device, "threads": threads}
     given |= {"checkpoint_every": checkpoint_every, "evaluate_every": evaluate_every}
     way_out = "wait for it, or end it: Ctrl-C and SIGTERM save what it has done"
     with _alone(run, world, way_out), _output_errors(run), _memory_errors(), world.explained("starting"):
@@ -112,7 +115,7 @@ def resume(
         vae = build(config.network, data.image_shape, config.latent_dim)
         training = _Run(data, run, config, vae, world.select_device(config.device), progress, world)
         saved.restore(training.vae, training.averaged, training.optimiser)
-        training.go(saved.step, saved)
+        training.go(first_step(saved, config), saved)
 
 
 def _check_same_data(run: Path, saved: Checkpoint, data: DataSet) -> None:
@@ -135,9 +138,17 @@ def resumed_config(saved: Checkpoint, changes: dict[str, Any], world: World) -> 
             f"steps is {config.steps}, but the prior of {run} belongs to the network after {saved.config.steps}; "
             "leave out --steps, or begin a new run with another --out"
         )
-    if saved.step > (config.total_steps if saved.has_prior else config.steps):
+    if saved.has_prior and not config.prior_steps:
+        raise UsageError(f"prior-steps is 0, but {run} has a prior; give at least 1 to fit it anew")
+    if first_step(saved, config) > (config.total_steps if saved.has_prior else config.steps):
         raise UsageError(f"steps is {config.steps}, but {run} has already done {saved.step}; give it more, or none")
     return config
+
+
+def first_step(saved: Checkpoint, config: TrainConfig) -> int:
+    """The step after which a saved run goes on: its last one, or the VAE's last one if the prior is fitted anew."""
+    anew = saved.has_prior and config.prior_steps != saved.config.prior_steps
+    return config.steps if anew else saved.step
 
 
 def package_versions() -> dict[str, str]:
@@ -174,7 +185,7 @@ class _Run:
         return self.averaged if self.fit is None else self.fit.network
 
     def go(self, first_step: int, saved: Checkpoint | None = None) -> None:
-        """Take the steps after `first_step`, where `saved` stands if it is not 0, and draw the report."""
+        """Take the steps after `first_step` and draw the report. `saved`, if any, has been done before."""
         self.vae.train()
         if self.world.writes:
             self._begin(first_step)
@@ -182,7 +193,7 @@ class _Run:
         with self._log(first_step) as log, signals as stop_requested:
             self._take_steps(first_step, log, stop_requested)
             if self.config.prior_steps:
-                self._fit_prior(saved if saved is not None and saved.has_prior else None, log, stop_requested)
+                self._fit_prior(saved if first_step > self.config.steps else None, log, stop_requested)
         self.world.part()
         if self.world.writes:
             draw_report(self.run, self.network, self.config, self._latents()["kl"], self.device)
@@ -234,8 +245,10 @@ class _Run:
             self._draw(step)
 
     def _draw(self, step: int) -> None:
-        path = self.run / "reconstructions" / f"step-{step:06d}.png"
-        draw_reconstructions(self.network, self.data.validation, self.device, path)
+        draw_reconstructions(self.network, self.data.validation, self.device, self._reconstructions(step))
+
+    def _reconstructions(self, step: int) -> Path:
+        return self.run / RECONSTRUCTIONS / f"step-{step:06d}.png"
 
     def _evaluate(self, step: int, log: MetricsLog) -> None:
         for split, losses in evaluate_splits(self.network, self.data, self.config, self.device).items():
@@ -307,7 +320,10 @@ class _Run:
         with whole_file(self.run / CONFIG) as partial:
             partial.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
         (self.run / DIVERGED).unlink(missing_ok=True)
-        make_folder(self.run / "reconstructions")
+        make_folder(self.run / RECONSTRUCTIONS)
+        for path in (self.run / RECONSTRUCTIONS).glob("step-*.png"):
+            if path > self._reconstructions(first_step):
+                path.unlink()
 
     def _latents(self) -> dict[str, list[float]]:
         return latent_statistics(self.network, self.data.validation, self.device)
