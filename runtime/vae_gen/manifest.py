@@ -147,8 +147,7 @@ class Manifest:
         path = directory / MANIFEST
         try:
             if not is_there(path):
-                run = "; it is a training run, and vae-gen export makes one of it" * is_there(directory / CHECKPOINT)
-                raise BundleError(f"{directory} is not a bundle: it has no {MANIFEST}{run}")
+                raise BundleError(f"{directory} is not a bundle: it has no {MANIFEST}{_what_else(directory)}")
             values = json.loads(path.read_text("utf-8"))
             _check_json(values)
         except (OSError, ValueError, RecursionError) as error:
@@ -190,6 +189,15 @@ def sha256_of(*paths: Path) -> str:
 
 def _fields(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
+
+
+def _what_else(directory: Path) -> str:
+    """The end of a message about a directory that is no bundle: what it is, or where in it one is."""
+    if is_there(directory / CHECKPOINT):
+        return "; it is a training run, and vae-gen export makes one of it"
+    inside = sorted(path.parent for path in directory.glob(f"*/{MANIFEST}") if is_there(path.parent / DECODER))
+    more = f", and {len(inside) - 3:,} more" * (len(inside) > 3)
+    return f"; in it there are {', '.join(map(str, inside[:3]))}{more}" if inside else ""
 
 
 def _check_schema(found: object, source: str) -> None:

@@ -164,10 +164,10 @@ def _load_picture(file: BinaryIO, image_shape: ImageShape, white: float | None =
         return to_float(fit_picture(picture, image_shape, white))[None]
 
 
-def picture_in(content: bytes, image_shape: ImageShape) -> FloatImages:
+def picture_in(content: bytes, image_shape: ImageShape, white: float | None = None) -> FloatImages:
     """The picture in the content of a file, fitted as `load_pictures` does: [1, C, H, W]. Raises DataError."""
     try:
-        return _load_picture(io.BytesIO(content), image_shape)
+        return _load_picture(io.BytesIO(content), image_shape, white)
     except UnidentifiedImageError as error:
         raise DataError(f"it is {NO_PICTURE}") from error
     except Exception as error:  # as above

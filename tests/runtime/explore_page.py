@@ -16,6 +16,7 @@ from vae_gen.explore.explorer import Explorer
 from vae_gen.explore.server import Server
 from vae_gen.model import Model, load
 from vae_gen.reading import AS_STATED, Reading
+from vae_gen.tones import AS_THEY_ARE, Tones
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,11 @@ class Site:
 
 
 @contextmanager
-def serving(model: Model | Path, given: str = "given", reading: Reading = AS_STATED) -> Iterator[Site]:
+def serving(
+    model: Model | Path, given: str = "given", reading: Reading = AS_STATED, tones: Tones = AS_THEY_ARE
+) -> Iterator[Site]:
     network = load(model, **vars(reading)) if isinstance(model, Path) else model
-    with Server(Explorer(network, given, reading), None) as server:
+    with Server(Explorer(network, given, reading, tones), None) as server:
         thread = threading.Thread(target=server.serve)
         thread.start()
         try:

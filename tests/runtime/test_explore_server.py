@@ -23,6 +23,7 @@ from vae_gen.explore.server import FILES, MAX_UPLOAD, PAGE, Server
 from vae_gen.manifest import Description
 from vae_gen.model import load
 from vae_gen.reading import Reading
+from vae_gen.tones import Tones
 
 from tests.conftest import MODELS
 from tests.runtime.commands import expected_pixels, run
@@ -209,6 +210,19 @@ def test_a_picture_goes_where_reconstruct_takes_it(
     away = site.pictures(Z, target=found["pixels"])
     picture = np.frombuffer(away.content, np.uint8).reshape(5, 4, 4)[..., :3] / 255
     assert float(away.headers["Squared-Error"]) == pytest.approx(((picture - target) ** 2).sum(), rel=0.01)
+
+
+def test_white_is_what_the_command_was_told(site: Site, tiny: Path) -> None:
+    picture = io.BytesIO()
+    values = np.array([[0, 1, 2, 3, 4]] * 5, np.float32).T[:, :4] * np.float32(0.5)
+    Image.fromarray(values).save(picture, "TIFF")
+    refused = site.ask("POST", "/encode", picture.getvalue())
+    assert refused.status == 400
+    assert b"--white must say which of them is white" in refused.content
+    with serving(tiny, tones=Tones(white=2.0)) as told:
+        pixels = base64.b64decode(told.ask("POST", "/encode", picture.getvalue()).json["pixels"])
+    found = np.frombuffer(pixels, np.uint8).reshape(5, 4, 4)
+    np.testing.assert_array_equal(found[..., 0], np.array([[0, 64, 128, 191, 255]] * 4, np.uint8).T)
 
 
 def test_a_picture_the_wrong_way_round_is_noticed() -> None:

@@ -173,13 +173,23 @@ def test_a_damaged_graph_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_an_unknown_name_lists_what_ships(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no model 'mnits'.*notebook"):
         load("mnits")
-    with pytest.raises(BundleError, match=r"is not a bundle: it has no manifest\.json"):
+    with pytest.raises(BundleError, match=r"is not a bundle: it has no manifest\.json$"):
         load(tmp_path)
     (tmp_path / "checkpoint.safetensors").touch()
     with pytest.raises(
         BundleError, match=r"no manifest\.json; it is a training run, and vae-gen export makes one of it"
     ):
         load(tmp_path)
+
+
+def test_a_folder_of_bundles_is_told_of_them(tmp_path: Path) -> None:
+    a, b, c, d, e = (tmp_path / name for name in "abcde")
+    d.mkdir()
+    for count, path in enumerate((a, b, c, e), 1):
+        shutil.copytree(MODELS / "tiny", path)
+        told = {1: f"{a}", 2: f"{a}, {b}", 3: f"{a}, {b}, {c}", 4: f"{a}, {b}, {c}, and 1 more"}[count]
+        with pytest.raises(BundleError, match=re.escape(f"no manifest.json; in it there are {told}") + "$"):
+            load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx"])

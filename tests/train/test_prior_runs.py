@@ -248,7 +248,7 @@ def test_what_cannot_be_is_refused(data: DataSet, tmp_path: Path) -> None:
     trainer.train(data, tmp_path / "run", config())
     with pytest.raises(UsageError, match=r"steps is 20, but the prior of .* belongs to the network after 6"):
         trainer.resume(data, tmp_path / "run", steps=20)
-    with pytest.raises(UsageError, match="prior-steps is 0, but .* has a prior; give at least 1 to fit it anew"):
+    with pytest.raises(UsageError, match=r"prior-steps is 0, but .* has a prior; give at least 1 to fit it anew"):
         trainer.resume(data, tmp_path / "run", prior_steps=0)
 
 

@@ -198,11 +198,8 @@ def train(
         name = str(data or (images.origin or {}).get("path") or "MNIST")
         options.say(_start(images, name, config, run, device.type, world), quiet)
         first_step = 0 if saved is None else trainer.first_step(saved, config)
-        if saved is not None and first_step == config.total_steps:
-            more = "--prior-steps fits its prior anew" if config.prior_steps else "--steps gives it more"
-            options.say(f"all {first_step:,} steps of {run} are done already; {more}", quiet)
-        elif saved is not None and "threads" not in changes:
-            _tell_of_threads(saved.config, run, world, quiet)
+        if saved is not None and (words := _going_on(saved.config, config, first_step, run, world, changes)):
+            options.say(words, quiet)
         with tqdm(
             total=config.total_steps,
             initial=first_step,
@@ -241,15 +238,20 @@ def _start(images: DataSet, name: str, config: TrainConfig, run: Path, device: s
     return f"{name}: {len(images.train):,} pictures of {height}x{width}; {where}; {steps} into {run}"
 
 
-def _tell_of_threads(config: TrainConfig, run: Path, world: World, quiet: bool) -> None:
-    """Say that a resumed run keeps its number of threads, where a new one would have another here."""
-    kept, usable = world.threads(config.threads), world.threads(None)
-    if kept != usable:
-        options.say(
-            f"{run} goes on with {options.count(kept, 'thread')}, as before; this process may use "
-            f"{options.count(usable, 'processor')}: --threads {usable} takes as many, and rounds otherwise",
-            quiet,
-        )
+def _going_on(
+    before: TrainConfig, config: TrainConfig, first_step: int, run: Path, world: World, changes: dict[str, Any]
+) -> str:
+    """What to tell of a resumed run: that it is finished, or keeps its threads where a new one would have others."""
+    if first_step == config.total_steps:
+        more = "--prior-steps fits its prior anew" if config.prior_steps else "--steps gives it more"
+        return f"all {first_step:,} steps of {run} are done already; {more}"
+    kept, usable = world.threads(before.threads), world.threads(None)
+    if kept == usable or "threads" in changes:
+        return ""
+    return (
+        f"{run} goes on with {options.count(kept, 'thread')}, as before; this process may use "
+        f"{options.count(usable, 'processor')}: --threads {usable} takes as many, and rounds otherwise"
+    )
 
 
 def _tensorboard(run: Path) -> Callable[[Record], None]:

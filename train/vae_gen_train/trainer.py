@@ -102,8 +102,9 @@ def resume(
     Another `device`, or number of `threads` or processes, than the run began with gives other roundings, and another
     kind of device other noise. Where the learning rate falls with the schedule, other `steps` make it another schedule
     from here on. Other `prior_steps` fit the prior anew, to the same VAE. `checkpoint_every` and `evaluate_every`, in
-    steps, change nothing that is learnt. A run that is finished only has its report drawn again. Raises as `train` does, DataError if there is no checkpoint, and
-    UsageError if `data` is not what the run began with or `steps` are fewer than are done.
+    steps, change nothing that is learnt. A run that is finished only has its report drawn again.
+    Raises as `train` does, DataError if there is no checkpoint, and UsageError if `data` is not what the run began with
+    or `steps` are fewer than are done.
     """
     given = {"steps": steps, "prior_steps": prior_steps, "device": device, "threads": threads}
     given |= {"checkpoint_every": checkpoint_every, "evaluate_every": evaluate_every}

@@ -14,10 +14,19 @@ from vae_gen.reading import Reading
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Where to listen. Default: 8230, or a free one where it is taken."
 )
+@options.white_option
 @click.option("--browser/--no-browser", default=True, help="Open the page in a browser, or only say where it is.")
 @options.threads_option
 @options.quiet_option
-def explore(model: str, reading: Reading, port: int | None, browser: bool, threads: int | None, quiet: bool) -> None:
+def explore(
+    model: str,
+    reading: Reading,
+    port: int | None,
+    white: float | None,
+    browser: bool,
+    threads: int | None,
+    quiet: bool,
+) -> None:
     """Explore the latent space on a page in the browser.
 
     MODEL is a shipped model's name, a bundle's directory, or a decoder.onnx. The page has a filmstrip for each latent:
@@ -34,8 +43,9 @@ def explore(model: str, reading: Reading, port: int | None, browser: bool, threa
     from vae_gen.explore.explorer import Explorer
     from vae_gen.explore.server import Server
     from vae_gen.model import load
+    from vae_gen.tones import Tones
 
-    explorer = Explorer(load(model, threads, **vars(reading)), model, reading)
+    explorer = Explorer(load(model, threads, **vars(reading)), model, reading, Tones(white=white))
     with Server(explorer, port) as server:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:

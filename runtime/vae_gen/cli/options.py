@@ -186,16 +186,14 @@ format_option = click.option(
     "Default: as --out is named, else png.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
-_tones_options = (
-    click.option(
-        "--white",
-        type=float,
-        metavar="VALUE",
-        help="The value that is white in arrays, and in grey pictures of more than 8 bits: 4095 of 12 bits in 16. "
-        "Default: 65535 of 16 bits, 255 of bytes, 1 of an array's floats.",
-    ),
-    click.option("--invert", is_flag=True, help="Swap black and white in the pictures first."),
+white_option = click.option(
+    "--white",
+    type=float,
+    metavar="VALUE",
+    help="The value that is white in arrays, and in grey pictures of more than 8 bits: 4095 of 12 bits in 16. "
+    "Default: 65535 of 16 bits, 255 of bytes, 1 of an array's floats.",
 )
+_invert_option = click.option("--invert", is_flag=True, help="Swap black and white in the pictures first.")
 image_size_option = click.option(
     "--image-size",
     metavar="H[xW]",
@@ -248,7 +246,7 @@ def tones_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def called(*arguments: Any, white: float | None, invert: bool, **others: Any) -> Any:
         return command(*arguments, tones=Tones(invert, white), **others)
 
-    for option in reversed(_tones_options):
+    for option in (_invert_option, white_option):
         option(called)
     return called
 

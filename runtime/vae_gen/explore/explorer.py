@@ -21,6 +21,7 @@ from vae_gen.paths import traversal
 from vae_gen.pictures import inverted, picture_in
 from vae_gen.png import encode_png
 from vae_gen.reading import Reading
+from vae_gen.tones import AS_THEY_ARE, Tones
 
 SWEEP = tuple(range(-3, 4))  # standard deviations of N(0, 1); a filmstrip has a picture at each
 THUMBNAIL = 64  # pixels of the longer side of a picture in a filmstrip, at most
@@ -38,11 +39,14 @@ class Pictures:
 class Explorer:
     """A model as the page sees it; several threads may ask."""
 
-    def __init__(self, model: Model, given: str, reading: Reading) -> None:
-        """`given` and `reading` are how the command line was told of the model. Raises BundleError if it is damaged."""
+    def __init__(self, model: Model, given: str, reading: Reading, tones: Tones = AS_THEY_ARE) -> None:
+        """`given` and `reading` are how the command line was told of the model; `tones.white` is of pictures that come.
+
+        Raises BundleError if the model is damaged.
+        """
         model.check()
         _ = model.decoder_sha256  # of the file as it was read
-        self._model = model
+        self._model, self._white = model, tones.white
         self._options = shlex.join(["--model", given, *reading.as_options])
         self._turn = threading.Lock()  # whose turn it is has all processors
 
@@ -115,7 +119,7 @@ class Explorer:
 
         Raises DataError if it is no picture, BundleError if the model has no encoder.
         """
-        images = picture_in(content, self.image_shape)
+        images = picture_in(content, self.image_shape, self._white)
         images = inverted(images) if invert else images
         with self._turn:
             mean, _ = self._model.encode(images)
