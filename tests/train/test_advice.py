@@ -5,9 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from vae_gen_train.advice import overfitted_prior, overfitting
+from vae_gen_train.advice import memory, overfitted_prior, overfitting
+from vae_gen_train.config import TrainConfig
 
 from tests.train.test_metrics_log import LOSSES, PRIOR, log
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "changes", "told"),
+    [
+        ("conv", (256, 256), {}, ""),  # 2.9 GB
+        ("conv", (380, 380), {}, "compute 64 images of 380x380 at a time, which takes some 6 GB of memory; with "
+         "--accumulate 2 it is 32 at a time and some 3.2 GB"),
+        ("conv", (1000, 1000), {}, "some 45 GB of memory; with --accumulate 16 it is 4 at a time and some 2.8 GB"),
+        ("conv", (1000, 1000), {"accumulate": 16}, ""),
+        ("conv", (1000, 2000), {"accumulate": 2, "processes": 2}, "compute 16 images of 1000x2000 at a time, which "
+         "takes some 22 GB of memory; with --accumulate 16 it is 2 at a time and some 2.8 GB"),
+        ("conv", (4000, 4000), {"batch_size": 3}, "some 34 GB of memory; with --accumulate 3 it is 1 at a time and "
+         "some 11.2 GB"),
+        ("mlp", (1000, 1000), {}, ""),
+    ],
+)  # fmt: skip
+def test_much_memory_is_told(preset: str, size: tuple[int, int], changes: dict[str, int], told: str) -> None:
+    said = memory(TrainConfig.from_preset(preset, **changes), (1, *size))
+    assert told in said
+    assert bool(said) == bool(told)
 
 
 @pytest.mark.parametrize(

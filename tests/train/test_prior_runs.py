@@ -185,6 +185,7 @@ def test_without_a_preset_the_pictures_decide(
         assert main(["train", "--data", str(source), "--out", str(run), *small]) == 0
         found = Checkpoint.open(run)
         assert (found.step, found.config.preset, found.config.objective) == (5, name, "gaussian")
+        assert found.config.evaluate_every == 100  # of so few pictures
         assert (found.config.flow_couplings, found.config.flow_width) == (1, 4)
         flow = found.load_network().decoder.flow
         assert [len(flow.couplings), flow.couplings[0].network[0].out_features] == [1, 4]

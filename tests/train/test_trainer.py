@@ -32,6 +32,30 @@ def test_presets_are_the_notebooks_settings(name: str) -> None:
     assert name in preset_names()
 
 
+@pytest.mark.parametrize(
+    ("preset", "pictures", "expected"),
+    [
+        # 40,000 or more, or nobody knows how many
+        ("mlp", 55_000, (6000, 13_000, 1000, 500)),
+        ("mlp", 40_000, (6000, 13_000, 1000, 500)),
+        ("conv", None, (20_000, 14_000, 1000, 500)),
+        # (n / 40,000) ** 0.7 of them: 0.378929, 0.075607
+        ("mlp", 10_000, (2300, 5000, 400, 200)),
+        ("mlp", 1000, (500, 1000, 100, 100)),
+        ("conv", 1000, (1600, 1100, 100, 100)),
+        # at least twice the warm-up's 200 and 500
+        ("mlp", 20, (400, 900, 100, 100)),
+        ("conv", 20, (1000, 700, 100, 100)),
+        ("notebook", 20, (30_000, 0, 1000, 200)),
+    ],
+)
+def test_few_pictures_get_few_steps(preset: str, pictures: int | None, expected: tuple[int, ...]) -> None:
+    found = TrainConfig.from_preset(preset, pictures)
+    assert (found.steps, found.prior_steps, found.evaluate_every, found.picture_every) == expected
+    asked = TrainConfig.from_preset(preset, pictures, steps=5000)
+    assert (asked.steps, asked.prior_steps) == (5000, expected[1])
+
+
 def test_a_run_learns_and_leaves_what_it_promises(data: DataSet, tmp_path: Path) -> None:
     run = tmp_path / "run"
     told: list[dict[str, object]] = []

@@ -1,14 +1,35 @@
-"""What to tell of a run that went less well than it could, by what it has logged."""
+"""What to tell of a run that will go, or by its log has gone, less well than it could."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
 
+from vae_gen.images import ImageShape
+
+from vae_gen_train.config import TrainConfig
 from vae_gen_train.metrics_log import read_metrics
 
 OVERFITTED_NATS, OVERFITTED_SHARE = 1.0, 0.02  # by which a loss may have risen since it was lowest
 SPOILT = 1.5  # times the squared error; of MNIST it becomes 1.07 times
+
+BYTES_A_PIXEL = 700  # of each image, that a step of `conv` takes; 650 to 730 were measured from 128x128 to 512x512
+MUCH_MEMORY = 4e9  # bytes
+
+
+def memory(config: TrainConfig, image_shape: ImageShape) -> str:
+    """What to tell before a run whose steps need much memory; nothing if they do not, or the network is another."""
+    _, height, width = image_shape
+    images = config.batch_size // (config.processes * config.accumulate)
+    one = BYTES_A_PIXEL * height * width
+    if config.network != "conv" or images * one <= MUCH_MEMORY:
+        return ""
+    fewer = next((n for n in range(images - 1, 0, -1) if images % n == 0 and n * one <= MUCH_MEMORY), 1)
+    return (
+        f"steps compute {images} images of {height}x{width} at a time, which takes some {images * one / 1e9:.0f} GB of "
+        f"memory; with --accumulate {config.accumulate * images // fewer} it is {fewer} at a time and some "
+        f"{fewer * one / 1e9:.1f} GB, and a smaller --image-size is faster too"
+    )
 
 
 def overfitting(run: Path, steps: int) -> str:

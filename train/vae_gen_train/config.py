@@ -20,6 +20,7 @@ PRECISIONS = ("fp32", "bf16")
 ADVERSARIAL_TARGETS = ("images", "reconstructions")
 MOST_LATENTS = 10**12  # more than any machine has; beyond, numbers of weights have no 64 bits
 DENSE_VALUES = 40 * 40  # in larger images dense layers find too little that repeats
+FOR_PICTURES = ("steps", "prior_steps", "evaluate_every", "picture_every")  # fewer of them for few pictures
 CHOICES = {
     "objective": OBJECTIVES,
     "lr_schedule": SCHEDULES,
@@ -106,11 +107,21 @@ class TrainConfig:
             raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; it must be {what}")
 
     @classmethod
-    def from_preset(cls, preset: str, **overrides: Any) -> TrainConfig:
-        """The preset of that name, with every override that is not None. Raises UsageError."""
+    def from_preset(cls, preset: str, pictures: int | None = None, **overrides: Any) -> TrainConfig:
+        """The preset of that name, with every override that is not None.
+
+        So many `pictures` to train on may be fewer than the preset's steps are for: then there are fewer steps. They
+        overfit sooner, and best was a number of steps that grows as their number to the power of 0.7
+        (docs/training.md has the measurements). Raises UsageError.
+        """
         if preset not in preset_names():
             raise UsageError(f"unknown preset {preset!r}; known: {', '.join(preset_names())}")
         values = tomllib.loads(_preset_folder().joinpath(f"{preset}.toml").read_text("utf-8"))
+        enough = values.pop("pictures", None)
+        if enough is not None and pictures is not None and pictures < enough:
+            share = max((pictures / enough) ** 0.7, 2 * values["lr_warmup"] / values["steps"])
+            for name in FOR_PICTURES:
+                values[name] = math.ceil(share * values[name] / 100) * 100
         values |= {name: value for name, value in overrides.items() if value is not None}
         return cls(preset=preset, **values)
 

@@ -32,6 +32,7 @@ from vae_gen.files import make_folder, whole_file
 from vae_gen.stores.local import LocalStore
 
 from vae_gen_train import advice, checkpoint
+from vae_gen_train.allocation import keep_freed_memory
 from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
@@ -173,6 +174,7 @@ class _Run:
         self.progress = progress if world.writes else SILENT
         torch.backends.cudnn.deterministic = True
         torch.set_num_threads(config.threads or 1)
+        keep_freed_memory()
         self.vae = vae.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
         self.averaged = averaged_copy(self.vae) if config.ema else self.vae  # what is evaluated, drawn and exported
         self.optimiser = adam(self.vae, config)

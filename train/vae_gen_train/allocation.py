@@ -1,0 +1,21 @@
+"""How the memory of tensors is allocated."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+LARGEST_KEPT = 2**30  # bytes; with larger tensors in the heap, the gaps between them take too much
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for what it allocates next.
+
+    A step frees and allocates what the one before did. By itself, glibc gives much of that back to the system, which
+    clears every page anew; docs/training.md says what that takes. Another C library is left as it is.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, -1)  # what is free at the end of the heap stays
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)  # what is smaller lies in the heap
