@@ -133,6 +133,25 @@ def test_a_prior_is_fitted_anew_with_other_steps_or_added_later(data: DataSet, t
         assert json.loads((run / "config.json").read_text())["config"]["prior_steps"] == 7
 
 
+def test_a_prior_that_was_to_be_fitted_anew_is_gone_where_its_records_are(data: DataSet, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer.train(data, tmp_path / "whole", config(prior_steps=7))
+    trainer.train(data, run, config(prior_steps=12))
+    for name in ("step-000100.png", "step-1000000.png", "step-mine.png"):
+        (run / "reconstructions" / name).touch()
+
+    def crash(record: dict[str, object]) -> None:
+        raise CrashError
+
+    with pytest.raises(CrashError):
+        trainer.resume(data, run, prior_steps=7, progress=Progress(crash))
+    assert Checkpoint.open(run).step == 6
+    assert max(record["step"] for record in read_metrics(run)) == 7  # the one at which it crashed
+    assert [path.name for path in sorted((run / "reconstructions").iterdir())] == ["step-000006.png", "step-mine.png"]
+    trainer.resume(data, run)
+    assert_same_run(tmp_path / "whole", run)
+
+
 def test_what_a_finished_run_can_do_is_told(
     data: DataSet, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

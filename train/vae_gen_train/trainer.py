@@ -191,7 +191,7 @@ class _Run:
         """Take the steps after `first_step` and draw the report. `saved`, if any, has been done before."""
         self.vae.train()
         if self.world.writes:
-            self._begin(first_step)
+            self._begin(first_step, saved)
         signals = stop_signals(self.progress.stopping, insist=self.world.size == 1)
         with self._log(first_step) as log, signals as stop_requested:
             self._take_steps(first_step, log, stop_requested)
@@ -315,9 +315,9 @@ class _Run:
             return f"all {step} steps are saved; finish with --resume {run}"
         return f"step {step} of {self.config.total_steps} is saved; go on with --resume {run}"
 
-    def _begin(self, first_step: int) -> None:
-        if first_step == 0:
-            self._save(0)  # before all else: from here on the run can be resumed
+    def _begin(self, first_step: int, saved: Checkpoint | None) -> None:
+        if saved is None or first_step < saved.step:
+            self._save(first_step)  # before all else: from here on the run can be resumed
         about = {"config": self.config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
         about |= {"source": dict(self.data.origin)} if self.data.origin else {}
         with whole_file(self.run / CONFIG) as partial:
@@ -325,7 +325,8 @@ class _Run:
         (self.run / DIVERGED).unlink(missing_ok=True)
         make_folder(self.run / RECONSTRUCTIONS)
         for path in (self.run / RECONSTRUCTIONS).glob("step-*.png"):
-            if path > self._reconstructions(first_step):
+            step = path.stem.removeprefix("step-")
+            if step.isdecimal() and int(step) > first_step:
                 path.unlink()
 
     def _latents(self) -> dict[str, list[float]]:
