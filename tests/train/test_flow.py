@@ -21,6 +21,19 @@ def flow(request: pytest.FixtureRequest) -> Flow:
     return flow
 
 
+def test_a_new_flow_only_rotates_and_its_networks_begin_as_linear_layers_do() -> None:
+    torch.manual_seed(0)
+    new = Flow(16, couplings=12, width=96)
+    u = torch.randn(20, 16)
+    z, log_det = new(u)
+    torch.testing.assert_close(z, u @ torch.linalg.multi_dot([*new.rotations]), rtol=0, atol=1e-5)
+    assert not log_det.any()
+    for layer, inputs in enumerate((8, 96)):  # nn.Linear's first values, of its weights and its biases
+        for tensor in (new.weights[layer], new.biases[layer]):
+            assert tensor.abs().max().item() == pytest.approx(inputs**-0.5, rel=0.01)
+            assert tensor.var().item() == pytest.approx(1 / (3 * inputs), rel=0.1)  # of a uniform distribution
+
+
 def test_a_flow_is_inverted_exactly(flow: Flow) -> None:
     u = torch.randn(20, flow.latent_dim, dtype=torch.float64)
     z, log_det = flow(u)

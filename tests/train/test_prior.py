@@ -86,7 +86,7 @@ def test_against_the_discriminator_noise_becomes_like_the_images(monkeypatch: py
     """Two groups of pictures, and a decoder that has learned nothing yet."""
     monkeypatch.setattr(prior, "BATCH", 256)
     monkeypatch.setattr(prior, "ADVERSARIAL_LR", 5e-3)
-    monkeypatch.setattr(prior, "DISCRIMINATOR_LR", 5e-3)
+    monkeypatch.setattr(prior, "DISCRIMINATOR_LR", 1e-3)
     vae, image, fit = fitted_to_two_groups(likelihood_steps=405, prior_steps=900, flow_couplings=4)
     with torch.no_grad():
         error = (fit.averaged.decoder(vae.encoder(image)[0]) - image).square()[:, 0, 0, :2].mean()
@@ -157,15 +157,15 @@ def test_the_discriminator_compares_decoded_noise_with_the_target(monkeypatch: p
     with torch.no_grad():
         allowed = {"images": image, "reconstructions": vae.decoder(vae.encoder(image)[0])}[target].flatten(1)
     shown: list[torch.Tensor] = []
-    loss = Discriminator.loss
+    learn = Discriminator.learn
 
     def look(
-        self: Discriminator, real: torch.Tensor, generated: torch.Tensor, step: int
+        self: Discriminator, real: torch.Tensor, generated: torch.Tensor, step: int, share: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         shown.append(real.detach().flatten(1))
-        return loss(self, real, generated, step)
+        return learn(self, real, generated, step, share)
 
-    monkeypatch.setattr(Discriminator, "loss", look)
+    monkeypatch.setattr(Discriminator, "learn", look)
     settings = config(latent_dim=2, batch_size=64, adversarial_share=1.0, adversarial_target=target)
     fit = PriorFit(vae, images, settings, CPU)
     before = copy.deepcopy(fit.prior.state_dict())
@@ -180,7 +180,7 @@ def test_the_discriminator_compares_decoded_noise_with_the_target(monkeypatch: p
         return any(tensor.any() for name, tensor in moved.items() if name.startswith(part))
 
     moved = {name: value - before[name] for name, value in fit.prior.state_dict().items()}
-    assert learned("flow.couplings")
+    assert learned("flow.weights")
     assert learned("decoder") == (target == "images")
 
 

@@ -45,7 +45,7 @@ from vae_gen_train.random_streams import Stream, seed_torch
 BATCH = 512  # latents a step of maximum likelihood, of all processes together
 LIKELIHOOD_LR, ADVERSARIAL_LR, DISCRIMINATOR_LR = 2e-3, 4e-4, 8e-4
 WARMUP = 100
-ADVERSARIAL_WEIGHT = 0.5  # beside the reconstruction's nats per value of an image
+ADVERSARIAL_WEIGHT = 0.7  # beside the reconstruction's nats per value of an image
 BEYOND_WEIGHT = 10.0  # of latents beyond those of all images, beside the discriminator's nats
 REACH = 3.0  # deviations of each image's posterior that count as its latents
 ASTRAY_WEIGHT = 0.3  # of unknown latents beyond noise, beside minus log p(z) in nats a latent
@@ -150,7 +150,8 @@ class PriorFit(nn.Module):
         variance = mean.var(0, correction=0) + self._deviation.square().mean(0)  # the law of total variance
         self.prior.flow.scale.copy_(variance.sqrt())
         self.averaged = averaged_copy(self.prior)
-        self.discriminator = Discriminator(images.shape[1:]).to(device)
+        kind = Discriminator.dense if config.network == "mlp" else Discriminator.convolutional
+        self.discriminator = kind(images.shape[1:]).to(device)
         self.discriminator.to(memory_format=memory_format(device))  # type: ignore[call-overload]
         # Images that a process has in a step against the discriminator. As many are generated: together what the VAE's
         # steps had in memory.
@@ -201,20 +202,19 @@ class PriorFit(nn.Module):
         for part in parts:
             with torch.set_grad_enabled(count == 1):  # several are decoded again below, so that one's graph is there
                 shown = self._shown(*part)
-            real = {"images": shown.image, "reconstructions": shown.reconstructed}[self.config.adversarial_target]
-            loss, told_apart = self.discriminator.requires_grad_(True).loss(real, shown.generated, step)
-            (shown.share * loss).backward()  # type: ignore[no-untyped-call]
-            told = told + shown.share * told_apart.detach()
             error = error + shown.share * error_of(shown.reconstructed.detach(), shown.image).mean()
-        self._descend("discriminator")
-
         error = self.world.average(error)
+
         for part in parts:
             if count > 1:
                 shown = self._shown(*part)
-            (shown.share * self._decoded_loss(shown, error)).backward()  # type: ignore[no-untyped-call]
+            real = {"images": shown.image, "reconstructions": shown.reconstructed}[self.config.adversarial_target]
+            told_apart, fooling = self.discriminator.learn(real, shown.generated, step, shown.share)
+            told = told + shown.share * told_apart
+            (shown.share * self._decoded_loss(shown, fooling, error)).backward()  # type: ignore[no-untyped-call]
         inverse_loss, nll = self._inverse_loss(drawn[1])
         (ADVERSARIAL_WEIGHT * inverse_loss).backward()  # type: ignore[no-untyped-call]
+        self._descend("discriminator")
         self._descend("adversarial")
         return Reading(nll.item(), self.world.average(told).item())
 
@@ -225,16 +225,17 @@ class PriorFit(nn.Module):
         generated, reconstructed = self.prior.decoder(torch.cat([landed, z])).chunk(2)
         return Shown(len(z) / self._images_a_step, image, landed, generated, reconstructed)
 
-    def _decoded_loss(self, shown: Shown, error: Tensor) -> Tensor:
-        """What the flow and the decoder learn by what is decoded of a part, where `error` is the whole step's mean.
+    def _decoded_loss(self, shown: Shown, fooling: Tensor, error: Tensor) -> Tensor:
+        """What the flow and the decoder learn by what is decoded of a part; only its gradient has a meaning.
 
+        `fooling` is the gradient at what is generated that fools the discriminator, `error` the whole step's mean.
         The objective's nats need not be linear in that mean. They are taken at its value, with the gradient of the
         part's own mean, as World.average does: so the parts' gradients add up to the whole's.
         """
         objective, values = OBJECTIVES[self.config.objective], shown.image[0].numel()
         mine = objective.error(shown.reconstructed, shown.image).mean()
         reconstruction = objective.nats(mine + (error - mine.detach()), values)
-        fooled = self.discriminator.requires_grad_(False).fooled(shown.generated)
+        fooled = (shown.generated * fooling).sum()
         lost = beyond(shown.landed, self._lowest, self._highest).mean()
         return reconstruction / values + ADVERSARIAL_WEIGHT * (fooled + BEYOND_WEIGHT * lost)
 
