@@ -151,7 +151,8 @@ def ask(engine: Engine, model: Path, rows: Array, seconds: float = 0.0) -> Answe
             raise EngineError(f"{engine} ran past {TIMEOUT} s") from error
         if ran.returncode != 0:
             raise EngineError(f"{engine} ended with {ran.returncode}:\n{ran.stderr[-4000:]}")
-        said = json.loads(ran.stdout.splitlines()[-1])
+        # Engines print words of their own, some when they end.
+        said = json.loads(next(line for line in ran.stdout.splitlines() if line.startswith('{"engine":')))
         written = {path.stem for path in (folder / "outputs").glob("*.npy")}
         if written != set(names):
             raise EngineError(f"{engine} wrote {sorted(written)}, and the graph has {sorted(names)}")

@@ -78,7 +78,7 @@ def check_picture(seen: Report, z: npt.ArrayLike) -> None:
     """Fail unless the page shows tiny's picture of z, and z."""
     values = np.asarray(z, np.float64)
     np.testing.assert_array_equal(pixels(seen), rgba(expected_pixels(values[None])[0]))
-    assert seen["numbers"] == [f"{value:.2f}".replace("-", "\u2212") for value in values]
+    assert seen["numbers"] == [f"{round(value, 2) + 0.0:.2f}".replace("-", "\u2212") for value in values]  # no "-0.00"
     assert [float(value) for value in seen["sliders"]] == pytest.approx(values.clip(-3, 3), abs=0.026)
     assert seen["message"] == ""
 
