@@ -59,9 +59,9 @@ class Discriminator(nn.Sequential):
         if penalised:
             (slope,) = torch.autograd.grad(on_real.sum(), real, create_graph=True)
             loss = told + PENALTY_EVERY * PENALTY / 2 * slope.square().flatten(1).sum(1).mean()
-        loss.backward(torch.full_like(loss, share))  # type: ignore[no-untyped-call]
+        (share * loss).backward()  # type: ignore[no-untyped-call]
         assert generated.grad is not None
-        ratio = -torch.exp(-on_generated.detach().clamp(min=MOST_SURE))  # of these two
+        ratio = -torch.exp(-on_generated.detach().clamp(min=MOST_SURE))  # of the generator's factor to its own
         return told.detach(), generated.grad * (ratio / share).reshape(-1, 1, 1, 1)
 
 
