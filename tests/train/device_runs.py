@@ -1,6 +1,8 @@
 """Runs for test_accelerator.py: the same on whatever device, and as alike as two devices can make them.
 
-python -m tests.train.device_runs KIND DEVICE[,DEVICE...] FOLDER
+python -m tests.train.device_runs KIND DEVICE[,DEVICE...] FOLDER [NUDGE]
+
+torchrun -m starts several processes that make one run together, on a single kind of device.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from torch import Tensor
 from vae_gen.datasets import DataSet
 from vae_gen_train import evaluation, prior, step, trainer
 from vae_gen_train.config import TrainConfig
+from vae_gen_train.distributed import World
 from vae_gen_train.nets import VAE, build
 from vae_gen_train.progress import Progress
 from vae_gen_train.random_streams import seed_torch
@@ -49,7 +52,10 @@ def make(kind: str, devices: tuple[str, ...], run: Path, nudge: float = 0.0, str
     every = {"log_every": 1, "evaluate_every": 100, "picture_every": 6}
     config = TrainConfig.from_preset(**settings | every | KINDS[kind])
     data = coloured() if config.network == "conv" else grey()
+    world = World.from_environment()
     with ExitStack() as stack:
+        if world.size > 1:
+            stack.enter_context(world.joined(world.select_device(*devices)))
         if kind != "pictures":
             stack.enter_context(patch.object(trainer, "draw_report", lambda *arguments: None))
         if kind != "own noise":
@@ -63,9 +69,9 @@ def make(kind: str, devices: tuple[str, ...], run: Path, nudge: float = 0.0, str
             progress = Progress() if last else Progress(crash_after(CHANGES[number] % (config.total_steps + 1)))
             with contextlib.nullcontext() if last else pytest.raises(CrashError):
                 if number == 0:
-                    trainer.train(data, run, TrainConfig(**config.as_dict() | {"device": device}), progress)
+                    trainer.train(data, run, TrainConfig(**config.as_dict() | {"device": device}), progress, world)
                 else:
-                    trainer.resume(data, run, device=device, progress=progress)
+                    trainer.resume(data, run, device=device, progress=progress, world=world)
 
 
 def higher(streams: int) -> Callable[..., None]:
@@ -128,12 +134,16 @@ def noise_of_the_cpu() -> Iterator[None]:
         yield
 
 
-def main(kind: str, devices: str, run: str) -> None:
+def main(kind: str, devices: str, run: str, nudge: str = "0") -> None:
     torch.backends.cudnn.allow_tf32 = False  # whose products have 11 bits
+    if "standin" in devices:
+        from tests.train.standin import Standin
     # A GPU that need not be asked for is not asked for.
     asked = {"cuda": "auto"}
-    make(kind, tuple(asked.get(device, device) for device in devices.split(",")), Path(run))
-    for device in {*devices.split(",")} - {"cpu"}:
+    make(kind, tuple(asked.get(device, device) for device in devices.split(",")), Path(run), float(nudge))
+    if "standin" in devices:
+        assert Standin.exchanges > 0
+    for device in {*devices.split(",")} - {"cpu", "standin"}:
         memory = torch.get_device_module(device)
         used = memory.max_memory_allocated() if device == "cuda" else memory.driver_allocated_memory()
         assert used > 0, f"nothing was computed on {device}"

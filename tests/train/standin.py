@@ -5,7 +5,7 @@ no float64, as on Apple's GPUs. What is copied to the CPU without waiting is NaN
 been waited for; `Standin.waits` counts the operations that make the CPU wait.
 
 Import it before the first backward pass, when autograd counts the devices. It uses PyTorch's PrivateUse1, the device of
-backends written elsewhere.
+backends written elsewhere. `Standin.exchanges` counts what torchrun's processes exchange of its tensors, by gloo.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
@@ -42,12 +43,12 @@ class Standin:
     Event = Event
     generator = torch.Generator()
     under_way: ClassVar[list[tuple[Tensor, Tensor]]] = []  # copies to the CPU: where to, and what
-    waits = 0
+    waits = exchanges = 0
 
     is_initialized = is_available = staticmethod(lambda: True)
     _is_in_bad_fork = staticmethod(lambda: False)
     current_device = staticmethod(lambda: 0)
-    device_count = staticmethod(lambda: 1)
+    device_count = staticmethod(lambda: 2)  # one each for two processes; to PyTorch each of them is the first
     get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16])
     manual_seed_all = generator.manual_seed
 
@@ -94,6 +95,7 @@ def compute(operator: Any, *args: Any, **kwargs: Any) -> Any:
     if operator == aten._local_scalar_dense.default:  # of item() and tolist()
         stays = False
         Standin.waits += 1
+    Standin.exchanges += stays and operator.namespace == "c10d"
     if device is not None:
         kwargs["device"] = torch.device("cpu")
     if stays and kwargs.get("generator") is not None:
@@ -160,5 +162,6 @@ _setup_privateuseone_for_python_backend("standin", Standin)
 ALL, ATEN = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
 ALL.fallback(compute, "PrivateUse1")  # where no argument is a tensor: torch.zeros and its like
 ALL.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+dist.Backend.register_backend("standin_ccl", dist.ProcessGroupGloo, devices=["standin"])
 for operator in IN_BF16:
     ATEN.impl(operator, _in_bf16(operator), "AutocastPrivateUse1")

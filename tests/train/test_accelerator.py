@@ -13,6 +13,7 @@ A GPU's own random numbers are others than the CPU's. Where numbers are compared
 from __future__ import annotations
 
 import functools
+import json
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from tests.train.standin import Standin
 
 ENVIRONMENT = dict(os.environ)  # as it is outside tests
 ROOT = Path(__file__).parents[2]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 REAL = [name for name, library in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if library.is_available()]
 
 # What rounding may do to a run is what a nudge does to it: relative errors of the first weights that are at least as
@@ -56,17 +58,21 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Maker:
-    """Make a run, unless it is there already: kind, devices, and what device_runs.make can change on a CPU."""
+    """Make a run, unless it is there already: kind, devices, and what device_runs.make can change on a CPU.
+
+    With `two` processes, each has a device of its own.
+    """
 
     @functools.cache
-    def made(kind: str, *devices: str, **changes: float) -> Path:
+    def made(kind: str, *devices: str, two: bool = False, **changes: float) -> Path:
         run = tmp_path_factory.mktemp("accelerator") / "run"  # the loss curve's title has the folder's name
-        if {*devices}.isdisjoint(REAL):
+        if {*devices}.isdisjoint(REAL) and not two:
             waits = Standin.waits
             device_runs.make(kind, devices, run, **changes)
             assert ("standin" in devices) == (Standin.waits > waits)
             return run
-        command = [sys.executable, "-m", device_runs.__name__, kind, ",".join(devices), str(run)]
+        command = [sys.executable, *(TORCHRUN if two else ()), "-m", device_runs.__name__]
+        command += [kind, ",".join(devices), str(run), str(changes.get("nudge", 0.0))]
         found = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
         assert found.returncode == 0, found.stderr
         return run
@@ -77,6 +83,17 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Maker:
 @pytest.mark.parametrize("kind", ["all of an mlp", "conv", "bf16", "pictures"])
 def test_a_run_on_another_device_is_the_same_run(make: Maker, kind: str, device: str) -> None:
     assert_same(make, kind, make(kind, device), device)
+
+
+@pytest.mark.parametrize("device", ["standin", *(["cuda"] if torch.cuda.device_count() > 1 else [])])
+def test_two_processes_with_a_device_each_are_two_on_the_cpu(make: Maker, device: str) -> None:
+    kind = "all of an mlp"
+    run = make(kind, device, two=True)
+    assert json.loads((run / "config.json").read_text())["config"]["processes"] == 2
+    if device == "standin":
+        assert_same_run(run, make(kind, "cpu", two=True))
+    else:
+        assert_close(make, kind, run, two=True)
 
 
 def test_bf16_is_not_float32(make: Maker, device: str) -> None:
@@ -126,15 +143,16 @@ def assert_same(make: Maker, kind: str, run: Path, device: str) -> None:
     assert_close(make, kind, run)
 
 
-def nudged(make: Maker, kind: str) -> list[Path]:
+def nudged(make: Maker, kind: str, **processes: bool) -> list[Path]:
     """The CPU's runs of that kind from first weights that are slightly off."""
     size = NUDGE[str(device_runs.KINDS[kind].get("precision", "fp32"))]
-    return [make(kind, "cpu", nudge=nudge) for nudge in (size, -size)]
+    return [make(kind, "cpu", nudge=nudge, **processes) for nudge in (size, -size)]
 
 
-def assert_close(make: Maker, kind: str, run: Path) -> None:
+def assert_close(make: Maker, kind: str, run: Path, **processes: bool) -> None:
     """That no number that `run` logged is further from the CPU's than rounding may take it. Weights may: they jump."""
-    expected, *moved = (comparable(folder)[1] for folder in (make(kind, "cpu"), *nudged(make, kind)))
+    folders = (make(kind, "cpu", **processes), *nudged(make, kind, **processes))
+    expected, *moved = (comparable(folder)[1] for folder in folders)
     reach: dict[str, float] = {}  # how far nudges have taken each number so far
     for found, right, *others in zip(comparable(run)[1], expected, *moved, strict=True):
         assert (found["step"], found["split"]) == (right["step"], right["split"])

@@ -100,5 +100,5 @@ def test_a_device_that_is_not_there_is_refused_in_a_line(name: str) -> None:
 
 
 def test_several_processes_need_a_device_that_they_can_exchange_gradients_on() -> None:
-    with pytest.raises(UsageError, match="several processes train on cuda or cpu, not on 'standin'"):
-        World(0, 2, 0, 2).select_device("standin")
+    with pytest.raises(UsageError, match="several processes train on cuda or cpu, not on 'mps'"):
+        World(0, 2, 0, 2).select_device("mps")

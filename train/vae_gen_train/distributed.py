@@ -67,15 +67,16 @@ class World:
             name = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             device = torch.device(name)
-            if self.size > 1 and device.type not in ("cpu", "cuda"):
+            if self.size > 1 and device.type == "mps":
                 raise UsageError(f"several processes train on cuda or cpu, not on {name!r}; give one of these --device")
-            if self.size > 1 and device.type == "cuda":
-                if self.local_size > torch.cuda.device_count():
+            if self.size > 1 and device.type != "cpu":
+                devices = torch.get_device_module(device).device_count()
+                if self.local_size > devices:
                     raise UsageError(
-                        f"there are {self.local_size} processes on this machine and {torch.cuda.device_count()} GPUs; "
+                        f"there are {self.local_size} processes on this machine and {devices} GPUs; "
                         "give torchrun an --nproc-per-node of at most that, or --device cpu"
                     )
-                device = torch.device("cuda", self.local_rank)
+                device = torch.device(device.type, self.local_rank)
             torch.zeros(1, device=device).cpu()
             if device.type != "cpu" and device.index is not None:
                 torch.accelerator.set_device_index(device)  # events are recorded on the current device
@@ -90,10 +91,10 @@ class World:
         if self.size == 1:
             yield
             return
-        # What is decided on the CPU travels by gloo there too, so that no GPU is waited for.
-        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        # What is decided on the CPU travels by gloo beside GPUs too, so that none of them is waited for.
+        carriers = {kind: dist.get_default_backend_for_device(kind) for kind in ("cpu", device.type)}
         with self.explained("starting"):
-            dist.init_process_group(backend, timeout=TIMEOUT)
+            dist.init_process_group(",".join(map(":".join, carriers.items())), timeout=TIMEOUT)
         try:
             yield
         except StoppedError:  # all stop after the same step; after an error, NCCL would wait for those that are gone
@@ -137,11 +138,11 @@ class World:
                     yield
                 dist.all_reduce(torch.zeros(1), group=patient)  # until every process has come here
 
-    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
+    def wrap(self, network: nn.Module) -> nn.Module:
         """`network`, with gradients that are averaged over all processes."""
         if self.size == 1:
             return network
-        return DistributedDataParallel(network, [device.index] if device.type == "cuda" else None)
+        return DistributedDataParallel(network)
 
     def average(self, value: Tensor) -> Tensor:
         """The mean of `value` over all processes; the gradient is that of this process's share.

@@ -76,7 +76,7 @@ class Stepper:
         self.images, self.config, self.device, self.world = images, config, device, world
         self.optimiser = optimiser
         self.parameters = list(vae.parameters())
-        self.network = world.wrap(vae, device)
+        self.network = world.wrap(vae)
         # On a CPU it takes some per cent of a step of a large network. Where it is not measured, gradients that are not
         # finite show in the next step's loss (see divergence.py).
         self.measures_norm = config.clip_norm > 0 or device.type != "cpu"
