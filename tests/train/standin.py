@@ -1,8 +1,8 @@
 """The device "standin": a GPU that is computed on the CPU, bit for bit, and refuses what GPUs refuse.
 
 Its tensors do not mix with the CPU's, cannot become NumPy arrays or lists, and have a generator of their own. There is
-no float64, as on Apple's GPUs. What is copied to the CPU without waiting is NaN until an event recorded after it has
-been waited for; `Standin.waits` counts the operations that make the CPU wait.
+no float64, as on Apple's GPUs. What is copied to the CPU without waiting is NaN: nothing here learns when it has
+arrived. `Standin.waits` counts the operations that make the CPU wait.
 
 Import it before the first backward pass, when autograd counts the devices. It uses PyTorch's PrivateUse1, the device of
 backends written elsewhere. `Standin.exchanges` counts what torchrun's processes exchange of its tensors, by gloo.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,23 +26,10 @@ INDEXING = (aten.index.Tensor, aten.index_put_.default)  # take indices from the
 IN_BF16 = (aten.linear.default, aten.conv2d.default, aten.conv_transpose2d.input)  # under autocast
 
 
-class Event:
-    """What stands in for torch.cuda.Event."""
-
-    def record(self) -> None:
-        self.copies, Standin.under_way = Standin.under_way, []
-
-    def synchronize(self) -> None:
-        for target, values in self.copies:
-            target.copy_(values)
-
-
 class Standin:
     """The module torch.standin, as PyTorch wants it, and the state of the device."""
 
-    Event = Event
     generator = torch.Generator()
-    under_way: ClassVar[list[tuple[Tensor, Tensor]]] = []  # copies to the CPU: where to, and what
     waits = exchanges = 0
 
     is_initialized = is_available = staticmethod(lambda: True)
@@ -125,13 +112,12 @@ def _own_generator() -> Iterator[None]:
 
 
 def _crossed(found: Any, args: Any, kwargs: Any, stays: bool) -> Any:
-    """What arrives on the other device, now or later."""
+    """What arrives on the other device at once."""
     if stays and all(isinstance(tensor, StandinTensor) for tensor in _tensors(args, kwargs)):
         return found
     if not (kwargs.get("non_blocking") or args[2:] == (True,)):  # of _to_copy, of copy_
         Standin.waits += 1
     elif not stays:
-        Standin.under_way.append((found, found.clone()))
         found.fill_(torch.nan)
     return found
 

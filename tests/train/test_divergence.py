@@ -90,6 +90,18 @@ def test_gradients_that_are_not_finite_are_found_before_they_are_saved(
     assert Checkpoint.open(tmp_path / "run").step == 0
 
 
+@pytest.mark.parametrize("look", ["evaluate_every", "picture_every"])
+def test_nothing_is_measured_or_drawn_of_weights_that_are_not_finite(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    spoil(monkeypatch, 3, make_infinite)
+    rarely = dict.fromkeys(("log_every", "evaluate_every", "picture_every", "checkpoint_every"), 100)
+    with pytest.raises(VaeGenError, match="diverged at step 3: its gradients made the weights infinite"):
+        trainer.train(data, tmp_path / "run", config("notebook", threads=1, **rarely | {look: 3}))
+    assert (tmp_path / "run/metrics.jsonl").read_text() == ""
+    assert list((tmp_path / "run/reconstructions").iterdir()) == []
+
+
 def test_a_gradient_norm_that_is_not_finite_ends_the_run(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 from vae_gen.cli import main
 from vae_gen.datasets import DataSet
 from vae_gen.errors import UsageError
@@ -51,10 +52,10 @@ def differences(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
     return max((one[name] - other[name]).abs().max().item() for name in one)
 
 
-def stepper(data: DataSet, **changes: object) -> Stepper:
-    settings = config("notebook", **changes)
+def stepper(data: DataSet, network: str = "notebook", **changes: object) -> Stepper:
+    settings = config(network, **changes)
     torch.manual_seed(0)
-    vae = build("notebook", data.image_shape, 3)
+    vae = build(network, data.image_shape, 3)
     return Stepper(vae, adam(vae, settings), data.train, settings, CPU, ALONE)
 
 
@@ -96,9 +97,16 @@ def test_objectives_are_logged_as_they_are_minimised_and_evaluated_in_full(data:
 
 
 @pytest.mark.usefixtures("no_report")
-def test_micro_batches_are_one_batch_to_rounding(data: DataSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "objective",
+    # Of these free bits, in some parts a latent has more and in all of the batch less.
+    [{"objective": "sse"}, {"objective": "gaussian"}, {"free_bits": 0.00075, "beta": 1e4}],
+    ids=str,
+)
+def test_micro_batches_are_one_batch_to_rounding(data: DataSet, tmp_path: Path, objective: dict[str, object]) -> None:
     for parts in (1, 2, 4):
-        trainer.train(data, tmp_path / str(parts), config("notebook", steps=1, accumulate=parts, lr=1e-5))
+        settings = config("notebook", steps=1, accumulate=parts, lr=1e-5, **objective)
+        trainer.train(data, tmp_path / str(parts), settings)
     one = tensors(tmp_path / "1", "optimiser.")
     for parts in ("2", "4"):
         # Adam's first moment is a tenth of the gradient, which is what must agree.
@@ -109,6 +117,39 @@ def test_micro_batches_are_one_batch_to_rounding(data: DataSet, tmp_path: Path) 
         for record, expected in records:
             assert record["total"] == pytest.approx(expected["total"], rel=1e-5)
     assert not all(torch.equal(tensors(tmp_path / "2", "optimiser.")[name], one[name]) for name in one)
+
+
+def test_micro_batches_of_dropout_are_the_same_in_both_passes(data: DataSet) -> None:
+    """The means that the objective is a function of are those of the very parts that are propagated back."""
+    made = stepper(data, "notebook-relu", accumulate=4, objective="gaussian", free_bits=0.05)
+    means = made._means(1, np.arange(16))
+    seen: list[list[torch.Tensor]] = []
+    for rows, noise in made._shares(1, np.arange(16)):
+        seen.append([])
+        made._terms(1, rows, noise, lambda mean: seen[-1].append(mean.detach()) or mean)
+    assert len(means) == len(seen[0]) == 3
+    for mean, *parts in zip(means, *seen, strict=True):
+        torch.testing.assert_close(mean, torch.stack(parts).mean(0))
+
+
+def test_bce_in_bf16_has_gradients_where_pixels_are_almost_white(data: DataSet) -> None:
+    """At a logit of 7 the gradient of a grey pixel, 0.999 - 0.5, is half; in bfloat16 the sigmoid is 1, and it is 0."""
+    for network in ("notebook", "conv", "mlp"):
+        made = stepper(data, network, objective="bce", precision="bf16", accumulate=1)
+        *_, last = [layer for layer in made.network.decoder.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.fill_(7.0)
+        terms = made._terms(1, np.arange(16), None, lambda mean: mean)
+        terms.total.backward()
+        image = torch.from_numpy(data.train[:16] / 255.0)
+        values = image[0].numel()
+        probability = torch.sigmoid(torch.tensor(7.0))
+        expected = -(image * probability.log() + (1 - image) * (1 - probability).log()).sum((1, 2, 3)).mean()
+        assert terms.reconstruction.item() == pytest.approx(expected.item(), rel=1e-4)
+        slope = (probability - image).sum().item() / 16
+        assert last.bias.grad.sum().item() == pytest.approx(slope, rel=1e-2)
+        assert slope > 0.2 * values
 
 
 def test_gradients_are_clipped_to_the_norm_and_keep_their_direction(data: DataSet) -> None:

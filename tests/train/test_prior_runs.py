@@ -17,7 +17,7 @@ import torch
 import vae_gen
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from vae_gen.cli import main
 from vae_gen.datasets import DataSet
 from vae_gen.errors import DataError, StoppedError, UsageError, VaeGenError
@@ -26,6 +26,7 @@ from vae_gen_export.publish import publish
 from vae_gen_export.sources.training_run import open_run
 from vae_gen_train import posterior_variances, prior, trainer
 from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.discriminator import Discriminator
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.prior import PriorFit, has_variances
 from vae_gen_train.progress import Progress
@@ -277,6 +278,29 @@ def test_a_prior_that_diverges_ends_the_run(data: DataSet, tmp_path: Path, monke
     with pytest.raises(VaeGenError, match="fitting the prior diverged at its step 2"):
         trainer.train(data, tmp_path / "run", config())
     assert Checkpoint.open(tmp_path / "run").step == 6
+
+
+@pytest.mark.parametrize("at", ["a checkpoint", "the end"])
+@pytest.mark.usefixtures("no_report")
+def test_gradients_of_a_prior_that_are_not_finite_are_never_saved(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    settings = config(checkpoint_every=4)
+    step = settings.prior_steps if at == "the end" else 8 - settings.steps % 4
+    learn = Discriminator.learn
+
+    def spoiled(
+        self: Discriminator, real: Tensor, generated: Tensor, number: int, share: float
+    ) -> tuple[Tensor, Tensor]:
+        told, fooling = learn(self, real, generated, number, share)
+        return told, fooling * (torch.inf if number == step else 1)
+
+    monkeypatch.setattr(Discriminator, "learn", spoiled)
+    with pytest.raises(VaeGenError, match=f"diverged at its step {step}: .*gradient norm nan"):
+        trainer.train(data, tmp_path / "run", settings)
+    saved = Checkpoint.open(tmp_path / "run")
+    assert saved.step < settings.steps + step
+    assert all(tensor.isfinite().all() for tensor in load_file(saved.path).values())
 
 
 def test_a_prior_of_another_version_is_refused(data: DataSet, tmp_path: Path) -> None:

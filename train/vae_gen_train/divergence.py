@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from torch import Tensor
 from vae_gen.errors import VaeGenError
 from vae_gen.files import whole_file
@@ -16,47 +17,54 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.step import Reading
 
 FILE_NAME = "diverged.json"
+INFINITE_WEIGHTS = "its gradients made the weights infinite"
 SHOWN = 8  # images that the message names; the file has all
 
 
 class Watch:
-    """Looks at every step's losses and gradient norm, and ends the run when one is not finite.
+    """Looks at the losses and the gradient norm of every step, and ends the run when one is not finite.
 
-    On a CPU it looks before the weights change. On a GPU it looks a step later, so that the GPU always has work;
-    nothing is logged or saved in between.
+    On a CPU it looks before the weights change. A GPU would have to be waited for, so there it looks at all steps since
+    the last time when something is to be logged, drawn or saved.
     """
 
-    def __init__(self, run: Path, weights: Iterable[Tensor], config: TrainConfig, writes: bool) -> None:
+    def __init__(
+        self, run: Path, weights: Iterable[Tensor], config: TrainConfig, device: torch.device, writes: bool
+    ) -> None:
         self.run, self.weights, self.config, self.writes = run, list(weights), config, writes
-        self.previous: Reading | None = None
+        self.at_once = device.type == "cpu"
         self.newest: Reading | None = None
+        self._unjudged: list[Reading] = []
 
     def look(self, reading: Reading) -> None:
         """Take note of the newest step, before the weights change. Raises VaeGenError as `settle` does."""
-        self.previous, self.newest = self.newest, reading
-        if reading.is_here:
-            self.settle()
-        elif self.previous is not None:
-            self._judge(self.previous, None)
+        self._unjudged.append(reading)
+        if self.at_once:
+            self._judge_all()
 
     def settle(self) -> None:
-        """Raise VaeGenError, with the step and its images, if anything noted was not finite."""
-        if self.newest is not None:
-            self._judge(self.newest, self.previous)
-
-    def check_weights(self) -> None:
-        """Raise VaeGenError if weights are not finite, so that no checkpoint has them."""
+        """Raise VaeGenError, with the step and its images, if anything noted was not finite, or if weights are not."""
+        self._judge_all()
         if self.newest is not None and not self._weights_are_finite():
-            self._stop(self.newest, "its gradients made the weights infinite")
+            self._stop(self.newest, INFINITE_WEIGHTS)
 
-    def _judge(self, reading: Reading, before: Reading | None) -> None:
-        losses, norm = reading.losses, reading.gradient_norm
-        if math.isfinite(losses.total) and math.isfinite(norm):
+    def _judge_all(self) -> None:
+        if self._unjudged:
+            found = torch.stack([reading.numbers for reading in self._unjudged]).cpu().tolist()  # waits, once
+            for reading, numbers in zip(self._unjudged, found, strict=True):
+                self._judge(reading, *numbers)
+                self.newest = reading
+            self._unjudged.clear()
+
+    def _judge(
+        self, reading: Reading, reconstruction: float, kl: float, penalty: float, _sse: float, norm: float
+    ) -> None:
+        if math.isfinite(reconstruction + penalty) and math.isfinite(norm):
             return
         # Where norms are not measured, a step's gradients show in the next step's loss.
-        if before is not None and norm == 0 and not self._weights_are_finite():
-            self._stop(before, "its gradients made the weights infinite")
-        named = {"reconstruction": losses.reconstruction, "KL": losses.kl, "gradient norm": norm}
+        if self.newest is not None and norm == 0 and not self._weights_are_finite():
+            self._stop(self.newest, INFINITE_WEIGHTS)
+        named = {"reconstruction": reconstruction, "KL": kl, "gradient norm": norm}
         self._stop(reading, ", ".join(f"{name} {value:g}" for name, value in named.items()))
 
     def _weights_are_finite(self) -> bool:

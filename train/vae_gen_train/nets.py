@@ -105,6 +105,13 @@ class Crop(nn.Module):
         return image[:, :, : self.height, : self.width]
 
 
+class Pixels(nn.Sigmoid):
+    """Logits -> values in [0, 1]. Of logits in bfloat16, which has nothing between 0.996 and 1, in float32."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.float() if input.dtype is torch.bfloat16 else input)
+
+
 def notebook_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
     """The notebook's network, to the letter: no activation between or after its convolutions."""
     return _notebook_vae(image_shape, latent_dim, nn.Identity, nn.Identity, drop=0.0)
@@ -154,7 +161,7 @@ def _notebook_vae(
         decoder_activation(),
         nn.Flatten(),
         nn.Linear(4 * pixels * filters, math.prod(image_shape)),
-        nn.Sigmoid(),
+        Pixels(),
         nn.Unflatten(1, image_shape),
     )
     vae = VAE(encoder, decoder)
@@ -179,7 +186,7 @@ def mlp_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
     values = math.prod(image_shape)
     features = nn.Sequential(nn.Flatten(), *_dense(values, 1024, 512, activation=lambda: nn.LeakyReLU(0.2)))
     decoder = nn.Sequential(
-        *_dense(latent_dim, 256, 512), nn.Linear(512, values), nn.Sigmoid(), nn.Unflatten(1, image_shape)
+        *_dense(latent_dim, 256, 512), nn.Linear(512, values), Pixels(), nn.Unflatten(1, image_shape)
     )
     return VAE(Encoder(features, 512, latent_dim), decoder)
 
@@ -219,7 +226,7 @@ def conv_vae(image_shape: ImageShape, latent_dim: int) -> VAE:
         decoder.extend([nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()])
     if (rows << halvings, columns << halvings) != (height, width):
         decoder.append(Crop(height, width))
-    decoder.extend([nn.Conv2d(filters[0], channels, 3, padding=1), nn.Sigmoid()])
+    decoder.extend([nn.Conv2d(filters[0], channels, 3, padding=1), Pixels()])
     vae = VAE(Encoder(features, hidden, latent_dim), decoder)
     vae.apply(_initialise_for_relu)
     nn.init.zeros_(vae.encoder.log_var.weight)  # at first every posterior is as wide as the prior

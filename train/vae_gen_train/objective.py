@@ -4,16 +4,14 @@ The objective is a reconstruction term plus beta times the KL divergence of the 
 al. 2017, "beta-VAE", eq. 4; beta = 1 is the negative ELBO of Kingma & Welling 2014, eq. 7).
 
 Two of its parts are functions of a mean over the batch and not sums over images: the variance of `gaussian`, and free
-bits. Where several processes share a batch, that mean is the whole batch's (see distributed.World.average), so they
-compute what one process would. Where a step of the VAE accumulates micro-batches, it is each micro-batch's: the next
-one's errors are not known yet when the first is propagated back. `sse` and `bce` without free bits are sums over
-images, and do not depend on how a batch is divided.
+bits. However a batch is divided, that mean is the whole batch's (distributed.World.average among processes,
+valued_at among micro-batches). `sse` and `bce` without free bits are sums over images.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +21,7 @@ from vae_gen.metrics import ROUNDING_ERROR
 
 VARIANCE_FLOOR = ROUNDING_ERROR  # bytes hold no finer differences
 
-Average = Callable[[Tensor], Tensor]  # this process's mean -> the mean over the images of all processes
+Average = Callable[[Tensor], Tensor]  # the mean over a part of a batch -> the mean over all of it
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,10 @@ def measure(
     free_bits: float,
     average: Average,
 ) -> Terms:
-    """The terms for a batch: images and outputs [batch, C, H, W], posteriors [batch, latent_dim] each."""
+    """The terms for a batch: images and outputs [batch, C, H, W], posteriors [batch, latent_dim] each.
+
+    Where these are part of a batch, `average` makes means of the whole of theirs.
+    """
     error = average(objective.error(output, image).mean())
     if objective.error is sum_of_squared_errors:
         squared_error = error
@@ -73,6 +74,16 @@ def measure(
     kl = average(of_latents.sum(1).mean())
     bounded = free_bits_kl(average(of_latents.mean(0)), free_bits) if free_bits else kl
     return Terms(objective.nats(error, image[0].numel()), kl, kl_weight * bounded, squared_error)
+
+
+def valued_at(means: Sequence[Tensor]) -> Average:
+    """What gives each mean of a part in turn the value of `means`; the gradient stays the part's.
+
+    A function of it then has the gradient that it would have by this part at the whole's mean, so that those of all
+    parts add up to the whole's.
+    """
+    in_turn = iter(means)
+    return lambda mean: mean + (next(in_turn) - mean.detach())
 
 
 def sum_of_squared_errors(output: Tensor, image: Tensor) -> Tensor:

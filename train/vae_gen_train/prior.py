@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,7 @@ from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.evaluation import evaluating, in_batches, memory_format, to_float
 from vae_gen_train.flow import Flow, log_density
 from vae_gen_train.nets import VAE, Encoder
-from vae_gen_train.objective import OBJECTIVES, calibrated_variance, sum_of_squared_errors
+from vae_gen_train.objective import OBJECTIVES, calibrated_variance, sum_of_squared_errors, valued_at
 from vae_gen_train.posterior_variances import estimated_precisions, estimated_slopes, fit_log_variances
 from vae_gen_train.random_streams import Stream, seed_torch
 
@@ -153,10 +153,11 @@ class PriorFit(nn.Module):
         kind = Discriminator.dense if config.network == "mlp" else Discriminator.convolutional
         self.discriminator = kind(images.shape[1:]).to(device)
         self.discriminator.to(memory_format=memory_format(device))  # type: ignore[call-overload]
+        self.decoder_learns = config.adversarial_target == "images"
         # Images that a process has in a step against the discriminator. As many are generated: together what the VAE's
         # steps had in memory.
         self._images_a_step = max(1, config.batch_size // (2 * world.size))
-        self.likelihood_steps = math.ceil((1 - config.adversarial_share) * config.prior_steps)
+        self.likelihood_steps = config.prior_steps - math.floor(config.adversarial_share * config.prior_steps)
         flow, decoder = self.prior.flow.parameters(), self.prior.decoder.parameters()
         self.optimisers = {
             "likelihood": torch.optim.Adam(self.prior.flow.parameters(), fused=True),
@@ -172,72 +173,81 @@ class PriorFit(nn.Module):
     def take_step(self, step: int) -> Reading:
         """Step `step` of config.prior_steps, counted from 1. Raises VaeGenError if the losses are not finite."""
         seed_torch(self.config.seed, Stream.PRIOR, step)
-        reading = self._likelihood_step(step) if step <= self.likelihood_steps else self._adversarial_step(step)
+        reading, norm = self._likelihood_step(step) if step <= self.likelihood_steps else self._adversarial_step(step)
         update_average(self.averaged, self.prior, step, DECAY)
-        if not all(math.isfinite(value) for value in (reading.nll, reading.discriminator or 0)):
+        if not all(math.isfinite(value) for value in (reading.nll, reading.discriminator or 0, norm)):
             raise VaeGenError(
-                f"fitting the prior diverged at its step {step}: {reading}; the last checkpoint is from before. "
-                "Begin again with another --seed, or with fewer --flow-couplings"
+                f"fitting the prior diverged at its step {step}: {reading}, gradient norm {norm:g}. The last "
+                "checkpoint is from before; begin again with another --seed, or with fewer --flow-couplings"
             )
         return reading
 
-    def _likelihood_step(self, step: int) -> Reading:
+    def _likelihood_step(self, step: int) -> tuple[Reading, float]:
         self._rates(step, self.likelihood_steps, likelihood=LIKELIHOOD_LR)
         _, z = self._latents(math.ceil(BATCH / self.world.size))
         loss, nll = self._inverse_loss(z)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._descend("likelihood")
-        return Reading(nll.item(), None)
+        norm = self._descend("likelihood")
+        return Reading(nll.item(), None), norm.item()
 
-    def _adversarial_step(self, step: int) -> Reading:
+    def _adversarial_step(self, step: int) -> tuple[Reading, float]:
         """One step of the discriminator and one of the flow and the decoder, each in parts: see _shown."""
         rates = {"adversarial": ADVERSARIAL_LR, "discriminator": DISCRIMINATOR_LR}
         self._rates(step - self.likelihood_steps, self.config.prior_steps - self.likelihood_steps, **rates)
         drawn = (*self._latents(self._images_a_step), self._noise(self._images_a_step))
         count = min(self.config.accumulate, self._images_a_step)
         parts = [*zip(*(whole.tensor_split(count) for whole in drawn), strict=True)]
-        error_of = OBJECTIVES[self.config.objective].error
+        error = self._error(parts) if self.decoder_learns and count > 1 else None
 
-        error = told = torch.zeros((), device=self.device)
+        told = torch.zeros((), device=self.device)
         for part in parts:
-            with torch.set_grad_enabled(count == 1):  # several are decoded again below, so that one's graph is there
-                shown = self._shown(*part)
-            error = error + shown.share * error_of(shown.reconstructed.detach(), shown.image).mean()
-        error = self.world.average(error)
-
-        for part in parts:
-            if count > 1:
-                shown = self._shown(*part)
-            real = {"images": shown.image, "reconstructions": shown.reconstructed}[self.config.adversarial_target]
+            shown = self._shown(*part)
+            real = shown.image if self.decoder_learns else shown.reconstructed
             told_apart, fooling = self.discriminator.learn(real, shown.generated, step, shown.share)
             told = told + shown.share * told_apart
             (shown.share * self._decoded_loss(shown, fooling, error)).backward()  # type: ignore[no-untyped-call]
         inverse_loss, nll = self._inverse_loss(drawn[1])
         (ADVERSARIAL_WEIGHT * inverse_loss).backward()  # type: ignore[no-untyped-call]
-        self._descend("discriminator")
-        self._descend("adversarial")
-        return Reading(nll.item(), self.world.average(told).item())
+        norm = self._descend("discriminator") + self._descend("adversarial")
+        return Reading(nll.item(), self.world.average(told).item()), norm.item()
+
+    def _error(self, parts: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        """The mean reconstruction error of all parts of a step, before one of them is propagated back."""
+        error_of = OBJECTIVES[self.config.objective].error
+        error = torch.zeros((), device=self.device)
+        for part in parts:
+            with torch.no_grad():
+                shown = self._shown(*part)
+                error = error + shown.share * error_of(shown.reconstructed, shown.image).mean()
+        return self.world.average(error)
 
     def _shown(self, rows: Tensor, z: Tensor, noise: Tensor) -> Shown:
         """What a part of this process's share of a step shows: of images, draws from their posteriors, and noise."""
         image = to_float(self._images[rows.cpu().numpy()], self.device)
         landed = self.prior.flow(noise)[0]
-        generated, reconstructed = self.prior.decoder(torch.cat([landed, z])).chunk(2)
+        if self.decoder_learns:
+            generated, reconstructed = self.prior.decoder(torch.cat([landed, z])).chunk(2)
+        else:
+            generated = self.prior.decoder(landed)
+            with torch.no_grad():
+                reconstructed = self.prior.decoder(z)
         return Shown(len(z) / self._images_a_step, image, landed, generated, reconstructed)
 
-    def _decoded_loss(self, shown: Shown, fooling: Tensor, error: Tensor) -> Tensor:
+    def _decoded_loss(self, shown: Shown, fooling: Tensor, error: Tensor | None) -> Tensor:
         """What the flow and the decoder learn by what is decoded of a part; only its gradient has a meaning.
 
-        `fooling` is the gradient at what is generated that fools the discriminator, `error` the whole step's mean.
-        The objective's nats need not be linear in that mean. They are taken at its value, with the gradient of the
-        part's own mean, as World.average does: so the parts' gradients add up to the whole's.
+        `fooling` is the gradient at what is generated that fools the discriminator; `error` the whole step's mean
+        reconstruction error, where this part is not all of it.
         """
-        objective, values = OBJECTIVES[self.config.objective], shown.image[0].numel()
-        mine = objective.error(shown.reconstructed, shown.image).mean()
-        reconstruction = objective.nats(mine + (error - mine.detach()), values)
         fooled = (shown.generated * fooling).sum()
         lost = beyond(shown.landed, self._lowest, self._highest).mean()
-        return reconstruction / values + ADVERSARIAL_WEIGHT * (fooled + BEYOND_WEIGHT * lost)
+        loss = ADVERSARIAL_WEIGHT * (fooled + BEYOND_WEIGHT * lost)
+        if self.decoder_learns:
+            objective, values = OBJECTIVES[self.config.objective], shown.image[0].numel()
+            mine = objective.error(shown.reconstructed, shown.image).mean()
+            average = self.world.average if error is None else valued_at([error])
+            loss = objective.nats(average(mine), values) / values + loss
+        return loss
 
     def fit_head(self, validation: ByteImages, stopping: Callable[[], int]) -> None:
         """Give the averaged prior the variances of its posteriors, as posterior_variances.py finds them.
@@ -322,14 +332,15 @@ class PriorFit(nn.Module):
                 found.append(measure(image).cpu().double())
         return None if self.world.largest(stopping()) else self.world.gathered(torch.cat(found))
 
-    def _descend(self, name: str) -> None:
-        """Let that optimiser change its weights by their gradients, of all processes, and forget these."""
+    def _descend(self, name: str) -> Tensor:
+        """Let that optimiser change its weights by their gradients, of all processes, and forget these: their norm."""
         optimiser = self.optimisers[name]
         parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         self.world.average_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+        norm = nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
         optimiser.step()
         optimiser.zero_grad()
+        return norm
 
     def _rates(self, step: int, steps: int, **highest: float) -> None:
         """Learning rates at `step` of `steps`: a short warm-up, then half a cosine to 0."""
@@ -353,5 +364,5 @@ def _posteriors(vae: VAE, images: ByteImages, device: torch.device) -> tuple[Ten
     """Mean and log-variance of every image's posterior, each [n, latent_dim]."""
     with evaluating(vae):
         parts = [vae.encoder(to_float(part, device)) for part in in_batches(images)]
-    mean, log_var = (torch.cat(tensors).clone() for tensors in zip(*parts, strict=True))
+    mean, log_var = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return mean, log_var

@@ -2,7 +2,8 @@
 
 A step's batch is divided evenly over `accumulate` micro-batches, one after the other, and each of these over the
 processes. The noise of z is drawn for the whole batch, as one process would, and every part takes its rows; dropout
-is drawn for each part, from a stream of its own.
+is drawn for each part, from a stream of its own. Where the objective is no sum over images, micro-batches are computed
+twice: first for the means over all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,9 @@ from vae_gen.images import ByteImages
 
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import World
-from vae_gen_train.evaluation import Losses, copies_overlap, to_float
+from vae_gen_train.evaluation import Losses, to_float
 from vae_gen_train.nets import VAE
-from vae_gen_train.objective import OBJECTIVES, Terms, measure
+from vae_gen_train.objective import OBJECTIVES, Average, Terms, as_it_is, measure, valued_at
 from vae_gen_train.random_streams import Stream, seed_torch
 from vae_gen_train.schedule import kl_weight, learning_rate
 
@@ -31,34 +31,16 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Reading:
-    """What one step measured. Its numbers travel from a GPU by themselves; only who asks for them waits."""
+    """What one step measured. Its numbers stay on the device, so that only who asks for them waits."""
 
     step: int
     indices: Indices  # of the batch's images
-    _numbers: Tensor  # on the CPU: reconstruction, kl, penalty, sse, gradient norm
-    _arrived: Any  # an event of the GPU, such as torch.cuda.Event; None: the numbers are here
-
-    @property
-    def numbers(self) -> list[float]:
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        found: list[float] = self._numbers.tolist()
-        return found
-
-    @property
-    def is_here(self) -> bool:
-        """Whether nobody needs to wait for the numbers."""
-        return self._arrived is None
+    numbers: Tensor  # reconstruction, kl, penalty, sse, and the norm of all gradients before they were clipped, or 0
 
     @property
     def losses(self) -> Losses:
-        reconstruction, kl, penalty, sse, _ = self.numbers
+        reconstruction, kl, penalty, sse, _ = self.numbers.cpu().tolist()
         return Losses(reconstruction, kl, reconstruction + penalty, sse)
-
-    @property
-    def gradient_norm(self) -> float:
-        """The norm of all gradients before they were clipped; 0 where it was not measured."""
-        return self.numbers[4]
 
 
 class Stepper:
@@ -77,6 +59,8 @@ class Stepper:
         self.optimiser = optimiser
         self.parameters = list(vae.parameters())
         self.network = world.wrap(vae)
+        # Parts of a step may be propagated back one after the other, without knowing of each other.
+        self.additive = OBJECTIVES[config.objective].nats is as_it_is and not config.free_bits
         # On a CPU it takes some per cent of a step of a large network. Where it is not measured, gradients that are not
         # finite show in the next step's loss (see divergence.py).
         self.measures_norm = config.clip_norm > 0 or device.type != "cpu"
@@ -85,11 +69,12 @@ class Stepper:
         """Compute the gradients of `step`, counted from 1, for these images, clipped if they shall be."""
         config = self.config
         self.optimiser.zero_grad()
+        means = self._means(step, indices) if config.accumulate > 1 and not self.additive else None
         sums = None
         for number, (rows, noise) in enumerate(self._shares(step, indices)):
             last = number == config.accumulate - 1
             with self._gradients_exchanged(last):
-                terms = self._terms(step, rows, noise)
+                terms = self._terms(step, rows, noise, self.world.average if means is None else valued_at(means))
                 (terms.total / config.accumulate).backward()  # type: ignore[no-untyped-call]
             values = torch.stack([terms.reconstruction, terms.kl, terms.penalty, terms.squared_error]).detach()
             sums = values if sums is None else sums + values
@@ -99,7 +84,7 @@ class Stepper:
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
             if config.clip_norm:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, config.clip_norm, norm)
-        return self._reading(step, indices, torch.cat([sums / config.accumulate, norm[None]]))
+        return Reading(step, indices, torch.cat([sums / config.accumulate, norm[None]]))
 
     def apply(self, step: int) -> None:
         """Let Adam change the weights by these gradients."""
@@ -120,7 +105,22 @@ class Stepper:
             seed_torch(config.seed, Stream.DROPOUT, step, part)
             yield np.array_split(indices, parts)[part], noise[part]
 
-    def _terms(self, step: int, rows: Indices, noise: Tensor | None) -> Terms:
+    def _means(self, step: int, indices: Indices) -> list[Tensor]:
+        """The means over all the step's images that its objective is a function of, as `measure` asks for them."""
+        parts: list[list[Tensor]] = []
+        for rows, noise in self._shares(step, indices):
+            of_part: list[Tensor] = []
+
+            def noted(mean: Tensor, into: list[Tensor] = of_part) -> Tensor:
+                into.append(self.world.average(mean))
+                return into[-1]
+
+            with torch.no_grad():
+                self._terms(step, rows, noise, noted)
+            parts.append(of_part)
+        return [torch.stack(means).mean(0) for means in zip(*parts, strict=True)]
+
+    def _terms(self, step: int, rows: Indices, noise: Tensor | None, average: Average) -> Terms:
         config = self.config
         image = to_float(self.images[rows], self.device)
         with autocast(config.precision, self.device):
@@ -128,21 +128,13 @@ class Stepper:
         objective = OBJECTIVES[config.objective]
         posterior = mean.float(), log_var.float()
         weight = kl_weight(config, step)
-        return measure(objective, image, output.float(), *posterior, weight, config.free_bits, self.world.average)
+        return measure(objective, image, output.float(), *posterior, weight, config.free_bits, average)
 
     def _gradients_exchanged(self, last: bool) -> AbstractContextManager[None]:
         """Between processes gradients are averaged once a step, with the last micro-batch."""
         if last or not isinstance(self.network, nn.parallel.DistributedDataParallel):
             return nullcontext()
         return self.network.no_sync()
-
-    def _reading(self, step: int, indices: Indices, numbers: Tensor) -> Reading:
-        if not copies_overlap(self.device):
-            return Reading(step, indices, numbers.cpu(), None)
-        host = numbers.to("cpu", non_blocking=True)  # from CUDA into pinned memory
-        arrived = torch.get_device_module(self.device).Event()
-        arrived.record()
-        return Reading(step, indices, host, arrived)
 
 
 def adam(vae: VAE, config: TrainConfig) -> torch.optim.AdamW:

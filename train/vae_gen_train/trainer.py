@@ -209,7 +209,8 @@ class _Run:
         """All of the VAE's steps after `first_step`."""
         config, world = self.config, self.world
         order = batches(config.seed, len(self.data.train), config.batch_size, first_step)
-        watch = Watch(self.run, self.vae.parameters(), config, world.writes)
+        watch = Watch(self.run, self.vae.parameters(), config, self.device, world.writes)
+        looks = config.log_every, config.evaluate_every, config.picture_every, config.checkpoint_every
         started = time.monotonic()
         for step in range(first_step + 1, config.steps + 1):
             with world.explained(f"at step {step}"):
@@ -218,19 +219,18 @@ class _Run:
                 self.stepper.apply(step)
                 if config.ema:
                     update_average(self.averaged, self.vae, step, config.ema)
-                if step == config.steps or step % config.log_every == 0:
+                if step == config.steps or any(step % every == 0 for every in looks):
                     watch.settle()
                 if log:
                     self._look_at(step, reading, log, started)
                 # After the evaluation, so that a signal that came during it counts.
                 stopping = world.largest(stop_requested())
             last = step == config.steps
-            if last or stopping or step % config.checkpoint_every == 0:
+            if stopping:
                 watch.settle()
-                watch.check_weights()
-                if log:
-                    log.flush()
-                    self._save(step)
+            if log and (last or stopping or step % config.checkpoint_every == 0):
+                log.flush()
+                self._save(step)
             self._done(step)
             if last and log and (words := advice.overfitting(self.run, step)):
                 self.progress.say(words)
@@ -375,9 +375,12 @@ def _memory_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
+        words = str(error)
+        # A GPU's libraries have no class of their own for it.
+        known = "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED"
+        if not (isinstance(error, torch.OutOfMemoryError) or any(word in words for word in known)):
             raise
         raise VaeGenError(
             "there is not enough memory for such steps; begin a run with a smaller --batch-size or --image-size, "
-            f"or with --accumulate ({' '.join(str(error).split())[:200]})"
+            f"or with --accumulate ({' '.join(words.split())[:200]})"
         ) from error
