@@ -14,6 +14,7 @@ import numpy.typing as npt
 from vae_gen.components import Points
 
 NEIGHBOURS = 5  # k, as Naeem et al. 2020 chose it
+ROUNDING = 1e-12  # of a squared length: by so much, and more than rounding, what lies on a ball's edge is outside
 DISTANCES_AT_A_TIME = 2**22  # 32 MiB of doubles
 
 Matrix = npt.NDArray[np.float64]
@@ -53,14 +54,14 @@ class Neighbourhoods:
     """Points, and around each a ball that reaches to its k-th nearest neighbour among them, itself not counted."""
 
     points: Points
-    squared_radii: Vector  # [n]
+    squared_radii: Vector  # [n], below 0 where a ball is empty: k others are where the point is
     k: int
 
     @classmethod
     def of(cls, points: Points, k: int = NEIGHBOURS) -> Neighbourhoods:
         """The balls around more than `k` points."""
         blocks = [np.partition(each, k, axis=1)[:, k].copy() for _, each in _squared_distances(points, points)]
-        return cls(points, np.concatenate(blocks), k)
+        return cls(points, np.concatenate(blocks) - ROUNDING * (points**2).sum(axis=1), k)
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class Overlap:
 def overlap(real: Neighbourhoods, samples: Neighbourhoods) -> Overlap:
     """Precision and recall of Kynkaanniemi et al. 2019, density and coverage of Naeem et al. 2020.
 
-    Balls are open, as in the latter's program: a set has with itself a density of exactly 1. Raises ValueError if
-    the two were made with different k.
+    Balls are open, as in the latter's program: a set has with itself a density of exactly 1, unless more than k of its
+    points are equal, whose balls are empty. Raises ValueError if the two were made with different k.
     """
     if real.k != samples.k:
         raise ValueError(f"k is {real.k} for the real points and {samples.k} for the samples")

@@ -60,6 +60,18 @@ def test_a_set_has_all_in_common_with_itself() -> None:
         assert overlap(balls, balls) == Overlap(precision=1, recall=1, density=1, coverage=1)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1, 1e3])
+def test_points_of_which_more_than_k_are_equal_have_empty_balls(scale: float) -> None:
+    random = np.random.default_rng(0)
+    copied, alone = scale * (3 + random.normal(size=(60, 64))), scale * (3 + random.normal(size=(140, 64)))
+    balls = Neighbourhoods.of(np.concatenate([copied.repeat(6, axis=0), alone]))  # with k = 5
+    found = overlap(balls, balls)
+    assert (found.precision, found.recall, found.coverage) == (0.28, 0.28, 0.28)
+    with_one_less = Neighbourhoods.of(np.concatenate([copied.repeat(5, axis=0), alone]))
+    found = overlap(with_one_less, with_one_less)
+    assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
+
+
 def test_sets_far_apart_have_nothing_in_common() -> None:
     points = np.random.default_rng(0).normal(size=(50, 8))
     found = overlap(Neighbourhoods.of(points), Neighbourhoods.of(points + 100))
