@@ -22,8 +22,8 @@ import torch
 from turns import medians_in_turns
 from vae_gen_train.allocation import keep_freed_memory
 from vae_gen_train.config import TrainConfig
+from vae_gen_train.devices import memory_format
 from vae_gen_train.distributed import ALONE
-from vae_gen_train.evaluation import memory_format
 from vae_gen_train.nets import build
 from vae_gen_train.prior import PriorFit
 from vae_gen_train.step import Stepper, adam

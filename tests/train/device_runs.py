@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 from vae_gen.datasets import DataSet
-from vae_gen_train import evaluation, prior, step, trainer
+from vae_gen_train import evaluation, posterior_variances, prior, step, trainer
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import World
 from vae_gen_train.nets import VAE, build
@@ -61,7 +61,7 @@ def make(kind: str, devices: tuple[str, ...], run: Path, nudge: float = 0.0, str
         if kind != "own noise":
             stack.enter_context(noise_of_the_cpu())
         stack.enter_context(patch.object(trainer, "build", nudged(nudge)))
-        stack.enter_context(patch.object(prior, "HEAD_FEWEST", 256))  # which takes less time
+        stack.enter_context(patch.object(posterior_variances, "FEWEST", 256))  # which takes less time
         for module in (step, evaluation, prior):
             stack.enter_context(patch.object(module, "seed_torch", higher(streams)))
         for number, device in enumerate(devices):

@@ -17,7 +17,7 @@ from vae_gen.errors import StoppedError
 from vae_gen_train import distributed, trainer
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import World
-from vae_gen_train.prior import PriorFit
+from vae_gen_train.posterior_variances import Seen
 
 CPU = torch.device("cpu")
 
@@ -62,15 +62,11 @@ def sharing(world: World, data: Path, folder: Path) -> None:
     """What the processes measure, and their gradients, are put together; of a number that is odd, one counts twice."""
     images = load_idx_directory(data).train[:7]
     sums = torch.from_numpy(images.sum((1, 2, 3)) / 255.0)
-    fit = PriorFit.__new__(PriorFit)
-    torch.nn.Module.__init__(fit)
-    fit.device, fit.world = CPU, world
-    fit.averaged = fit._vae = None
-    PriorFit.network = torch.nn.Identity()
     with world.joined(CPU):
-        measured = fit._measured(lambda image: image.double().sum((1, 2, 3)), images, 7, lambda: 0)
+        measured = Seen(CPU, world, lambda: 0).measured(lambda image: image.double().sum((1, 2, 3)), images, 7)
         assert torch.allclose(measured, sums[[0, 0, 1, 2, 3, 4, 5, 6]], rtol=1e-6)
-        assert fit._measured(lambda image: image, images, 7, lambda: world.rank) is None  # a signal came to one of them
+        signalled = Seen(CPU, world, lambda: world.rank)  # one of them
+        assert signalled.measured(lambda image: image, images, 7) is None
 
         weights = [torch.zeros(2, 3), torch.zeros(3), torch.zeros(1)]
         weights[0].grad = torch.arange(6.0).reshape(2, 3) * (1 + 2 * world.rank)

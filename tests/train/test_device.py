@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from vae_gen.datasets import DataSet
 from vae_gen.errors import UsageError
+from vae_gen_train.devices import memory_format
 from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.divergence import Watch
-from vae_gen_train.evaluation import memory_format
 from vae_gen_train.nets import build
 from vae_gen_train.step import Stepper
 

@@ -40,17 +40,18 @@ def test_a_signal_while_the_variances_are_found_stops_at_once_and_is_made_good(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer.train(data, tmp_path / "whole", config())
-    monkeypatch.setattr(prior, "HEAD_BATCH_VALUES", 12 * 8 * 16)
+    monkeypatch.setattr(posterior_variances, "BATCH_VALUES", 12 * 8 * 16)
     calls: list[int] = []
+    estimated_slopes = posterior_variances.estimated_slopes
 
     def interrupted(decoder: nn.Module, u: torch.Tensor, deviations: Callable[..., torch.Tensor]) -> torch.Tensor:
         calls.append(len(u))
         if len(calls) == 2:
             signal.raise_signal(signal.SIGTERM)
-        return posterior_variances.estimated_slopes(decoder, u, deviations)
+        return estimated_slopes(decoder, u, deviations)
 
     run = tmp_path / "run"
-    monkeypatch.setattr(prior, "estimated_slopes", interrupted)
+    monkeypatch.setattr(posterior_variances, "estimated_slopes", interrupted)
     with pytest.raises(StoppedError, match="all 16 steps are saved; finish with"):
         trainer.train(data, run, config())
     assert calls == [16, 16]
@@ -197,7 +198,7 @@ def test_a_run_with_a_prior_is_logged_and_exported(data: DataSet, tmp_path: Path
 def test_without_a_preset_the_pictures_decide(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prior, "HEAD_FEWEST", 64)
+    monkeypatch.setattr(posterior_variances, "FEWEST", 64)
     np.save(tmp_path / "colour.npy", np.random.default_rng(0).integers(0, 256, (40, 3, 32, 32)).astype(np.uint8))
     small = ["--steps", "2", "--prior-steps", "3", "--flow-couplings", "1", "--flow-width", "4", "--quiet"]
     for name, source in (("mlp", small_data), ("conv", tmp_path / "colour.npy")):

@@ -25,7 +25,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from vae_gen.errors import VaeGenError
@@ -33,13 +32,14 @@ from vae_gen.images import ByteImages
 
 from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.config import TrainConfig
+from vae_gen_train.devices import memory_format, to_float
 from vae_gen_train.discriminator import Discriminator
 from vae_gen_train.distributed import ALONE, World
-from vae_gen_train.evaluation import evaluating, in_batches, memory_format, to_float
+from vae_gen_train.evaluation import evaluating, in_batches
 from vae_gen_train.flow import Flow, log_density
 from vae_gen_train.nets import VAE, Encoder
-from vae_gen_train.objective import OBJECTIVES, calibrated_variance, sum_of_squared_errors, valued_at
-from vae_gen_train.posterior_variances import estimated_precisions, estimated_slopes, fit_log_variances
+from vae_gen_train.objective import OBJECTIVES, valued_at
+from vae_gen_train.posterior_variances import Seen, posterior_variances
 from vae_gen_train.random_streams import Stream, seed_torch
 
 BATCH = 512  # latents a step of maximum likelihood, of all processes together
@@ -53,9 +53,6 @@ NOISE_REACH = 5.0  # deviations of noise
 UNKNOWN = 64  # latents a step that are no image's, of all processes together
 DECAY = 0.998  # of the averaged flow and decoder, a step
 CLIP_NORM = 5.0
-HEAD_VALUES = 16_384 * 784  # of images that the posteriors' variances are fitted to, as far as there are so many
-HEAD_FEWEST = 4096  # images, at least; where there are fewer, some or all are taken several times
-HEAD_BATCH_VALUES = 2**18  # values of images at a time, so that a signal is soon heeded
 
 
 class PriorEncoder(Encoder):
@@ -252,38 +249,15 @@ class PriorFit(nn.Module):
     def fit_head(self, validation: ByteImages, stopping: Callable[[], int]) -> None:
         """Give the averaged prior the variances of its posteriors, as posterior_variances.py finds them.
 
-        They suit the run's objective and beta. The decoder's variance of `gaussian` is that of its errors on the
-        `validation` images; on those that it was trained on they are smaller. Ends soon, without a head, if
-        `stopping()` is not 0 in one of the processes.
+        Ends soon, without them, if `stopping()` is not 0 in one of the processes.
         """
-        network, images, objective = self.network, self._images, OBJECTIVES[self.config.objective]
-        count = max(HEAD_FEWEST, min(len(images), HEAD_VALUES // images[0].size))
         seed_torch(self.config.seed, Stream.PRIOR, self.config.prior_steps + 1, self.world.rank)
-
-        def errors(image: Tensor) -> Tensor:
-            mean, _ = network.encoder(image)
-            return sum_of_squared_errors(network.decoder(mean), image)
-
-        def features_and_slopes(image: Tensor) -> Tensor:
-            mean, _ = network.encoder(image)
-            slopes = estimated_slopes(network.decoder, mean, objective.deviations)
-            return torch.cat([network.encoder.features(image), slopes], 1)
-
-        variance: float | Tensor | None = objective.variance
-        if variance is None:
-            squared_errors = self._measured(errors, validation, min(count, len(validation)), stopping)
-            if squared_errors is None:
-                return
-            variance = calibrated_variance(squared_errors.mean() / images[0].size)
-        found = self._measured(features_and_slopes, images, count, stopping)
-        if found is None:
-            return
-        features, slopes = found[:, : -self.config.latent_dim], found[:, -self.config.latent_dim :]
-        estimates = estimated_precisions(slopes, variance, self.config.beta)
-        weight, bias = fit_log_variances(features, estimates, min(count, len(images)))
-        with torch.no_grad():
-            self.averaged.log_var.weight.copy_(weight)
-            self.averaged.log_var.bias.copy_(bias)
+        seen = Seen(self.device, self.world, stopping)
+        found = posterior_variances(self.network, self._images, validation, self.config, seen)
+        if found is not None:
+            with torch.no_grad():
+                for parameter, values in zip(self.averaged.log_var.parameters(), found, strict=True):
+                    parameter.copy_(values)
 
     def _latents(self, count: int) -> tuple[Tensor, Tensor]:
         """`count` random images for each process: rows of this one's, [count], and draws from their posteriors."""
@@ -312,25 +286,6 @@ class PriorFit(nn.Module):
         drawn = torch.rand(len(some) * self.world.size, 1 + z.shape[1], device=self.device)
         way, where = self.world.share(drawn).tensor_split([1], 1)
         return torch.lerp(some, self._lowest + (self._highest - self._lowest) * where, way)
-
-    def _measured(
-        self, measure: Callable[[Tensor], Tensor], images: ByteImages, count: int, stopping: Callable[[], int]
-    ) -> Tensor | None:
-        """What `measure` says of `count` of `images`, in float64 on the CPU; None if the run is to stop.
-
-        They are evenly spread, some or all taken several times if there are fewer. Every process measures as many.
-        """
-        count += -count % self.world.size
-        rows = self.world.share(np.arange(count) * len(images) // count)
-        size = max(1, HEAD_BATCH_VALUES // images[0].size)
-        found = []
-        with evaluating(self.network):
-            for start in range(0, len(rows), size):
-                if stopping():
-                    break
-                image = to_float(images[rows[start : start + size]], self.device)
-                found.append(measure(image).cpu().double())
-        return None if self.world.largest(stopping()) else self.world.gathered(torch.cat(found))
 
     def _descend(self, name: str) -> Tensor:
         """Let that optimiser change its weights by their gradients, of all processes, and forget these: their norm."""

@@ -17,7 +17,8 @@ from vae_gen.paths import traversal
 from vae_gen.png import FIGURE_TEXTS, save_figure
 
 from vae_gen_train.config import TrainConfig
-from vae_gen_train.evaluation import evaluating, to_float
+from vae_gen_train.devices import to_float
+from vae_gen_train.evaluation import evaluating
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import VAE
 from vae_gen_train.traversals import draw_traversals

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from vae_gen.images import ByteImages
 
 from vae_gen_train.config import TrainConfig
+from vae_gen_train.devices import autocast, to_float
 from vae_gen_train.distributed import World
-from vae_gen_train.evaluation import Losses, to_float
+from vae_gen_train.evaluation import Losses
 from vae_gen_train.nets import VAE
 from vae_gen_train.objective import OBJECTIVES, Average, Terms, as_it_is, measure, valued_at
 from vae_gen_train.random_streams import Stream, seed_torch
@@ -154,11 +155,3 @@ def adam(vae: VAE, config: TrainConfig) -> torch.optim.AdamW:
 def _weights(network: nn.Module) -> list[nn.Parameter]:
     """Of its layers, in their order; without biases."""
     return [parameter for parameter in network.parameters() if parameter.ndim > 1]
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Within it matrix products and convolutions are computed with `precision`; weights and losses stay float32.
-
-    fp32 is what PyTorch makes of it: on GPUs that have TF32, convolutions are computed in that.
-    """
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -39,10 +39,11 @@ from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import FILE_NAME as CONFIG
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.contention import Contention
+from vae_gen_train.devices import memory_format
 from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.divergence import FILE_NAME as DIVERGED
 from vae_gen_train.divergence import Watch
-from vae_gen_train.evaluation import evaluate_splits, latent_statistics, memory_format
+from vae_gen_train.evaluation import evaluate_splits, latent_statistics
 from vae_gen_train.metrics_log import MetricsLog
 from vae_gen_train.nets import VAE, build
 from vae_gen_train.prior import PriorFit, has_variances
