@@ -45,7 +45,7 @@ class Table:
         return cls(content["graphs"], tuple(Row(**row) for row in content["rows"]))
 
     def markdown(self) -> str:
-        head = "| engine | version | decoder | encoder | images/s | |\n|---|---|---:|---:|---:|---|\n"
+        head = "| engine | version | decoder error | encoder error | speed | |\n|---|---|---:|---:|---:|---|\n"
         cells = (
             (row.engine, row.version, small(row.decoder), small(row.encoder), times(row.rate), row.note)
             for row in self.rows
