@@ -39,7 +39,10 @@ def destination(out: str, format: str | None) -> Destination:
     root, slash, name = path.rpartition("/")
     root = scheme + mark + (root or slash)
     if name.lower().endswith(PICTURE_SUFFIXES):
-        raise UsageError(f"{out} names a picture; give a folder for many, or a file that ends in {_LISTED}")
+        raise UsageError(
+            f"{out} names a picture, and images are written into a folder, even a single one; give its name, or a file "
+            f"that ends in {_LISTED}"
+        )
     if name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UsageError(
             f"{out} names a compressed file, and none is written: PNG files are compressed already. Give a folder, or "

@@ -53,7 +53,8 @@ class Figure:
         """
         alone = cells.shape[1] == 1
         shown = cells[0, 0] if alone else grid(cells[0], gap=GAP)
-        factor = self.scale or viewing_factor(*shown.shape[-2:])
+        height, width = cells.shape[-2:]
+        factor = self.scale or max(viewing_factor(*shown.shape[-2:]), viewing_factor(height, width, ON_SHEET))
         tiles = enlarge(cells, factor)
         if self.caption and not alone:
             tiles = np.stack([labelled(tiles[:, cell], name) for cell, name in enumerate(names)], axis=1)

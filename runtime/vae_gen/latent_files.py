@@ -47,7 +47,7 @@ def read_latents(source: str, stdin: TextIO, latent_dim: int) -> npt.NDArray[np.
         raise
     except Exception as error:  # what a reader raises on a damaged file can be anything
         name = "stdin" if source == "-" else source
-        cause = "it is no text" if isinstance(error, UnicodeDecodeError) else error
+        cause = "it is not text" if isinstance(error, UnicodeDecodeError) else error
         raise DataError(
             f"cannot read latents from {name}: {cause}. A .npy or .npz file, or lines of {latent_dim} numbers between "
             "commas can be read; vae-gen encode makes them of pictures"

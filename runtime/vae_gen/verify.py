@@ -27,6 +27,7 @@ from vae_gen.runs import RUN_MANIFEST, Record
 from vae_gen.stores import Store, open_store
 
 SHOWN = 3  # names in one message
+LISTED = 10_000  # missing shards, at most
 PIECE = 2**20  # bytes
 PICTURE = re.compile(rf"\d{{{INDEX_DIGITS},19}}\.png")
 FOLDER = re.compile(rf"\d{{{FOLDER_DIGITS},15}}")
@@ -52,7 +53,7 @@ class Report:
     parts: int
     problems: list[Problem]
     damaged: list[tuple[RunManifest, Part]]
-    missing_shards: list[int]  # the first of them
+    missing_shards: list[int]  # the first of them, where they are very many
     without_sheet: RunManifest | None  # the shard whose contact sheet is gone or damaged
     damaged_sheet: str  # its name, if it is there
 
@@ -145,7 +146,7 @@ def discard(store: Store, report: Report) -> None:
 
 
 def _shard_problems(manifests: Sequence[RunManifest]) -> tuple[list[int], list[Problem]]:
-    """The first of the shards that are missing, and what is wrong with the manifests together."""
+    """The shards that are missing, or the first of very many, and what is wrong with the manifests together."""
     first, problems = manifests[0], []
     for manifest in manifests[1:]:
         keys = [key for key in first.values.keys() | manifest.values.keys() if key not in OWN_TO_A_SHARD]
@@ -154,12 +155,12 @@ def _shard_problems(manifests: Sequence[RunManifest]) -> tuple[list[int], list[P
             what = f"not of the same run as {first.name}: {', '.join(different)} differ{'s' * (len(different) == 1)}"
             problems.append(Problem(manifest.name, what))
     there = {manifest.shard for manifest in manifests if manifest.shards == first.shards}
-    missing = list(islice((shard for shard in range(first.shards) if shard not in there), SHOWN + 1))
+    missing = list(islice((shard for shard in range(first.shards) if shard not in there), LISTED))
     if missing:
         number = first.shards - len(there)
-        names = _some([f"{shard}/{first.shards}" for shard in missing])
+        names = _some([f"{shard}/{first.shards}" for shard in missing[: SHOWN + 1]])
         problems.append(Problem("shards", f"{number:,} of {first.shards:,} are missing or unfinished: {names}"))
-    return missing[:SHOWN], problems
+    return missing, problems
 
 
 def _check_sheet(store: Store, name: str, there: list[str]) -> Iterator[Problem]:

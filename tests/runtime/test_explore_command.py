@@ -54,7 +54,7 @@ def test_it_serves_until_it_is_asked_to_end(tmp_path: Path, number: signal.Signa
         process.send_signal(number)
         rest, messages = process.communicate(timeout=20)
     assert (process.returncode, rest) == (0, "")
-    assert messages == ("" if "--quiet" in options else "tiny is there to explore; Ctrl-C ends it\n")
+    assert messages == ("" if "--quiet" in options else "the page shows tiny; Ctrl-C ends it\n")
     assert (opened.read_text() if opened.exists() else None) == (None if "--no-browser" in options else f"{address}\n")
 
 

@@ -64,6 +64,12 @@ def test_traverse_starts_from_a_seed_or_a_picture() -> None:
     np.testing.assert_array_equal(frames_of("inverted.webp"), expected_pixels(traversal(mean[0], 0, np.array([1, 2]))))
 
 
+def test_all_latents_side_by_side_are_large_enough_to_see() -> None:
+    run("traverse", "--frames", 2, "--out", "all.webp")
+    tiles, gaps = 4 * 28 * 2, 5 * 2 * 2  # 64 pixels each are 2 for each of 28
+    assert frames_of("all.webp")[0].shape[1:] == (tiles + gaps, tiles + gaps)
+
+
 def test_traverse_of_all_latents_is_a_grid() -> None:
     options = ("--model", TINY, "--z", "0.5,-1,2", "--frames", 2, "--from", -3, "--to", 3, "--scale", 1)
     run("traverse", *options, "--out", "all.webp")

@@ -55,6 +55,20 @@ def test_shards_pass_when_all_are_there(format: str) -> None:
     assert check() == check() | {"good": True, "images": 50, "parts": 3}
 
 
+def test_every_missing_shard_has_its_command(capsys: Capture) -> None:
+    sample("--n", 50, "--format", "npy", "--out", "out", "--shard", "2/30")
+    capsys.readouterr()
+    report = check()
+    assert problems(report) == ["shards: 29 of 30 are missing or unfinished: 0/30, 1/30, 3/30, ..."]
+    missing = [shard for shard in range(30) if shard != 2]
+    assert [command.split(" --shard ")[1].split()[0] for command in report["commands"]] == [f"{m}/30" for m in missing]
+    capsys.readouterr()
+    assert main(["verify", "out"]) == 1
+    *_, last, more = capsys.readouterr().err.splitlines()
+    assert "--shard 20/30" in last
+    assert more == "9 more; --json lists them"
+
+
 @pytest.mark.parametrize("out", ["again", "again.tar", "again.npy"])
 def test_what_decode_makes_can_be_verified(out: str) -> None:
     sample("--n", 9, "--out", "a.npy", "--latents")

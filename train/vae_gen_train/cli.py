@@ -136,10 +136,10 @@ def train(
 ) -> None:
     """Train a model.
 
-    Options that are not given are the preset's. Of fewer than 40,000 pictures, mlp and conv take fewer steps. The run's
-    directory gets the checkpoint, a log of the losses (metrics.jsonl), pictures of reconstructions, and at the end the
-    loss curve, samples and traversals. Ctrl-C saves, and --resume goes on as if nothing had happened. torchrun shares
-    every batch among several processes.
+    Options that are not given have the preset's values. With fewer than 40,000 pictures, mlp and conv take fewer
+    steps. The run's directory gets the checkpoint, a log of the losses (metrics.jsonl), pictures of
+    reconstructions, and at the end the loss curve, samples and traversals. Ctrl-C saves, and --resume goes on as if
+    nothing had happened. torchrun shares every batch among several processes.
 
     \b
     vae-gen train --preset notebook --out runs/notebook

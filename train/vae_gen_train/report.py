@@ -109,7 +109,7 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
         if told:
             discriminator_axes = prior_axes.twinx()
             discriminator_axes.plot(*zip(*told, strict=True), color="C3", linewidth=0.8)
-            discriminator_axes.set_ylabel("the discriminator's loss (1.386: it can tell nothing)", color="C3")
+            discriminator_axes.set_ylabel("the discriminator's loss (1.386: chance level)", color="C3")
     for name, color in (("total", "C0"), ("reconstruction", "C1"), ("kl", "C2")):
         for split, style in (("train", {"alpha": 0.35, "linewidth": 0.8}), ("validation", {"marker": "."})):
             points = [(record["step"], record[name]) for record in records if record["split"] == split]

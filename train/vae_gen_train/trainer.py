@@ -53,6 +53,7 @@ from vae_gen_train.step import Reading, Stepper, adam
 from vae_gen_train.stopping import stop_signals
 
 RECONSTRUCTIONS = "reconstructions"  # the folder in a run's directory
+LARGE = 64 * 64 * 3  # values of an image
 
 
 def train(data: DataSet, run: Path, config: TrainConfig, progress: Progress = SILENT, world: World = ALONE) -> None:
@@ -284,9 +285,8 @@ class _Run:
                 raise StoppedError(self._how_to_go_on(step), stopping)
         with world.explained("after the last step"):
             if not has_variances(fit.network):
-                self.progress.say(
-                    "last step: measuring the encoder's variances, which takes minutes for large pictures"
-                )
+                slow = ", which takes minutes" if self.data.train[0].size >= LARGE else ""
+                self.progress.say(f"last step: measuring the encoder's variances{slow}")
                 fit.fit_head(self.data.validation, stop_requested)
                 if log and has_variances(fit.network):
                     self._evaluate(config.total_steps, log)

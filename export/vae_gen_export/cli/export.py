@@ -21,7 +21,7 @@ from vae_gen.reading import UNIT
     required=True,
     help="The bundle's directory; or NAME.onnx, for the decoder alone in one file.",
 )
-@click.option("--name", help="What the model calls itself. Default: as --out is called.")
+@click.option("--name", help="The model's name. Default: the name of --out.")
 @click.option("--licence", help="The licence that the model comes under. Default: that of a bundle, else unspecified.")
 @click.option(
     "--fold/--no-fold",
@@ -149,7 +149,8 @@ def export(
     if quantize:
         options.say(manifest.export["speed"]["text"], quiet)
     worst = max(manifest.export[f"parity_with_{model.reference_key}"].values())
-    options.say(f"largest difference from {model.reference_name}: {worst:.2g}", quiet)
+    rounded = "; rounding to bytes alone makes 0.002" if uint8 else ""
+    options.say(f"largest difference from {model.reference_name}: {worst:.2g}{rounded}", quiet)
     what = "decoder" if publish.is_decoder_alone(out) else "bundle"
     command = shlex.join(["vae-gen", "sample", "--model", as_typed(out), "--out", "NEW_FOLDER"])
     options.say(f"the {what} is in {out}; next: {command}", quiet)

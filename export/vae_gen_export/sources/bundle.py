@@ -48,7 +48,10 @@ def open_source(name: str | Path) -> Source:
     """
     if name and is_there(Path(name) / CHECKPOINT):
         return open_run(Path(name))
-    path = find(name)
+    try:
+        path = find(name)
+    except BundleError as error:
+        raise BundleError(f"{error}. Nor is it the directory of a training run") from error
     if path.is_dir() and not (path / MANIFEST).is_file():
         raise DataError(f"{path} is no training run: it has no {CHECKPOINT}; and no bundle: it has no {MANIFEST}")
     return open_bundle(path)

@@ -35,11 +35,13 @@ FEW = 500  # images, of which distances and shares mean little
     type=click.IntRange(6, 1_000_000),
     default=10_000,
     show_default=True,
-    help="Images of each kind that are compared; fewer where the data has fewer. Figures of other numbers do not "
-    "compare: the fewer, the larger the Frechet distances, by a bias that falls as 1/n.",
+    help="Images of each kind that are compared; fewer where the data has fewer. Figures for other numbers are "
+    "not comparable: the fewer, the larger the Frechet distances, by a bias that falls as 1/n.",
 )
 @click.option(
-    "--seed", type=int, help="0 to 2**64 - 1; the same seed gives the same figures. Default: a fresh one, shown."
+    "--seed",
+    type=int,
+    help="0 to 2**64 - 1; the same seed gives the same figures. Default: a random one, which is printed.",
 )
 @options.skip_bad_option
 @options.tones_options
@@ -67,8 +69,8 @@ def evaluate(
     trained on, given as they were then: a message says if they are others.
 
     \b
-    vae-gen evaluate notebook --data mnist/
-    vae-gen evaluate bundles/mine --data mnist/ --seed 1 --json
+    vae-gen evaluate notebook --data ~/.cache/vae-gen/mnist
+    vae-gen evaluate bundles/mine --data photos/ --seed 1 --json
     """
     from vae_gen.cpus import usable_cpus
 

@@ -140,26 +140,31 @@ bundle_option = _names_the_model(
 )
 model_argument = _names_the_model(
     click.argument("model", type=MODEL, required=False),
-    click.option("--model", "model_too", type=MODEL, help=f"Another way to give MODEL.  [default: {DEFAULT}]"),
+    click.option("--model", "model_too", type=MODEL, help=f"The same as MODEL.  [default: {DEFAULT}]"),
 )
 _reading_options = (
     click.option(
         "--layout",
         type=click.Choice(list(LAYOUTS), case_sensitive=False),
-        help="Somebody else's decoder: the axes of its output. Default: as it says, or by which axis can be channels.",
+        help="Of a decoder made elsewhere: the order of its output's axes. Default: as it says, or by which can be "
+        "channels.",
     ),
     click.option(
         "--value-range",
         metavar="LOW,HIGH",
         callback=parse_range_option,
-        help="Somebody else's decoder: its values of black and white. Default: as it says, or 0,1; of uint8 0,255.",
+        help="Of a decoder made elsewhere: the values of black and white. Default: as it says, or 0,1; of uint8 0,255.",
     ),
     click.option(
-        "--output-name", metavar="NAME", help="Somebody else's decoder: which of its outputs is the image, if several."
+        "--output-name",
+        metavar="NAME",
+        help="Of a decoder made elsewhere: which output is the image, if it has several.",
     ),
 )
 seed_option = click.option(
-    "--seed", type=int, help="0 to 2**64 - 1; the same seed gives the same images. Default: a fresh one, shown."
+    "--seed",
+    type=int,
+    help="0 to 2**64 - 1; the same seed gives the same images. Default: a random one, which is printed.",
 )
 threads_option = click.option(
     "--threads", type=PROCESSORS, help="Processors to use. Default: all that this process may use."
@@ -190,8 +195,8 @@ white_option = click.option(
     "--white",
     type=float,
     metavar="VALUE",
-    help="The value that is white in arrays, and in grey pictures of more than 8 bits: 4095 of 12 bits in 16. "
-    "Default: 65535 of 16 bits, 255 of bytes, 1 of an array's floats.",
+    help="The value that is white in arrays, and in grey pictures of more than 8 bits: 4095 for 12 bits "
+    "in 16. Default: 65535 for 16 bits, 255 for bytes, 1 for floats.",
 )
 _invert_option = click.option("--invert", is_flag=True, help="Swap black and white in the pictures first.")
 image_size_option = click.option(
@@ -268,7 +273,7 @@ def figure_options(name: str, *, sheet: str, frames: str, caption: str) -> Decor
         click.option(
             "--scale",
             type=click.IntRange(1, 64),
-            help="Enlarge each pixel. Default: to about 224 pixels, or 64 a picture on a sheet.",
+            help="Enlarge each pixel. Default: to about 224 pixels, or 64 for each of several pictures.",
         ),
     )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vae_gen.run_manifest import RunManifest
     from vae_gen.verify import Report
 
-SHOWN = 20  # problems
+SHOWN = 20  # problems, and commands
 IMAGES_WORTH_PROCESSES = 20_000
 
 
@@ -76,9 +76,9 @@ def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: b
         if len(report.problems) > SHOWN:
             click.echo(f"{len(report.problems) - SHOWN} more; --json lists them all")
     if report.problems:
-        raise DataError(
-            "\n".join([_summary(out, report), *_advice(report, place.file, discard, manifests[0]), *commands])
-        )
+        advice = _advice(report, place.file, discard, manifests[0])
+        more = [f"{len(commands) - SHOWN:,} more; --json lists them"] if len(commands) > SHOWN else []
+        raise DataError("\n".join([_summary(out, report), *advice, *commands[:SHOWN], *more]))
     options.say(
         f"{options.count(report.images, 'image')} in {options.count(report.parts, 'part')}: as the manifest says", quiet
     )
