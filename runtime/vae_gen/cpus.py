@@ -17,7 +17,7 @@ def usable_cpus() -> int:
 
 
 def _cgroup_quota() -> float | None:
-    """Processors' worth of time that the innermost control group with a limit grants; None without a limit."""
+    """Processors' worth of time that the tightest control group around it grants; None without a limit."""
     quotas = [quota for folder in _cgroup_folders() if (quota := _read_quota(folder))]
     return min(quotas, default=None)
 

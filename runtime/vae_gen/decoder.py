@@ -92,9 +92,10 @@ class Decoder:
 def files_of(path: Path) -> list[Path]:
     """The graph's file, and the files beside it in which it says that its weights lie."""
     content = path.read_bytes()
-    # As ONNX has it: an entry with a key, "location", and a short value.
-    places = re.finditer(rb"\x0a\x08location\x12([\x01-\x7f])", content)
-    names = {content[each.end() : each.end() + each[1][0]] for each in places}
+    # As ONNX has it: an entry with a key, "location", and a value after its length, 7 bits in each byte.
+    places = re.finditer(rb"\x0a\x08location\x12([\x80-\xff]{0,2}[\x01-\x7f])", content)
+    lengths = ((each.end(), sum((byte & 127) << 7 * place for place, byte in enumerate(each[1]))) for each in places)
+    names = {content[start : start + length] for start, length in lengths}
     beside = [path.parent / name.decode("utf-8", "replace") for name in sorted(names)]
     return [path, *(each for each in beside if each.is_file())]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import zlib
 from types import ModuleType
 
+PYTHONS = f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+
 
 def _find() -> tuple[ModuleType, str]:
     try:
         from zlib_ng import zlib_ng
     except ImportError:
-        return zlib, f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+        return zlib, PYTHONS
     return zlib_ng, f"zlib-ng {zlib_ng.ZLIBNG_RUNTIME_VERSION}"
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that they are there whole or not at all."""
+"""Writing files so that they are there whole or not at all, and reading no more than is there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from vae_gen.errors import OutputError
 
@@ -18,6 +19,7 @@ NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of such bytes
 LONGEST_NAME = 255  # bytes that a file's name may have, on all usual file systems
 LONGEST_LABEL = 200  # bytes; with the numbers it stays below that
 
+PIECE = 1 << 20  # bytes that are read at a time
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # a link to itself leads nowhere
 
 # So that no two temporary names are alike: not in this process, and not in two containers that share a disk and,
@@ -92,3 +94,12 @@ def make_folder(path: Path) -> None:
         raise OutputError(f"cannot write to {path}: it is a file; give the name of a directory") from error
     except OSError as error:
         raise OutputError(f"cannot make the directory {path}: {error.strerror or error}") from error
+
+
+def read_up_to(file: IO[bytes], size: int) -> bytes:
+    """The next `size` bytes, or those that are left; memory is taken only for what is there."""
+    pieces = []
+    while size and (piece := file.read(min(size, PIECE))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)

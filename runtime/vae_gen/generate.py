@@ -53,8 +53,8 @@ def make_part(
     Raises OutputError if the part cannot be written or if the versions here are not the run's, BundleError if the
     model is not.
     """
-    if run.versions != versions():
-        raise OutputError(f"this worker has {_listed(versions())}, and the run began with {_listed(run.versions)}")
+    if run.versions != (here := versions(run.format)):
+        raise OutputError(f"this worker has {_listed(here)}, and the run began with {_listed(run.versions)}")
     model = open_model(run.model, run.reading)
     if model.decoder_sha256 != run.decoder_sha256:
         raise BundleError(
@@ -66,14 +66,8 @@ def make_part(
     latents_of = partial(latents_in, run, model.latent_dim)
     batches = decode_each(model, latents_of, part.indices, batch_size, threads)
     # A new folder that appears at once must say whose it is; other runs have said so before.
-    at_once = not run.file and run.appears_at_once(store.is_new())
-    claim = (run.claim_name, to_json(run.about)) if at_once else None
-
-    def announce(record: Record) -> None:
-        if run.file:
-            write_json(store, run.manifest_name, run.manifest([record]))
-
-    record = write_part(store, run, part, batches, progress, claim, announce)
+    claim = (run.claim_name, to_json(run.about)) if run.appears_at_once(store.is_new()) else None
+    record = write_part(store, run, part, batches, progress, claim)
     if not run.file:
         write_json(store, part.record_name, record)
     return record
@@ -190,12 +184,10 @@ def write_part(
     batches: Iterable[Batch],
     progress: Progress | None = None,
     claim: tuple[str, bytes] | None = None,
-    announce: Callable[[Record], None] = lambda record: None,
 ) -> Record:
     """Write the images of one part of a run, and their latents if it has them; returns the part's record.
 
-    `claim` is the name and content of a file that a folder of pictures has from its beginning; `announce` is called
-    with the record when all is written and nothing has its name yet.
+    `claim` is the name and content of a file that a folder of pictures has from its beginning.
     Raises OutputError if they cannot be written; nothing is left of the part then.
     """
     pixels, values = hashlib.sha256(), hashlib.sha256()
@@ -217,12 +209,11 @@ def write_part(
             pixels.update(images.data)
             if progress:
                 progress(indices.count)
+        images_file.close()
         hashes = {"pixels_sha256": pixels.hexdigest()}
         if run.latents:
             hashes["latents_sha256"] = values.hexdigest()
-        record = expected_record(part, run.latents) | hashes
-        announce(record)
-    return record
+    return expected_record(part, run.latents) | hashes
 
 
 def expected_record(part: Part, latents: bool) -> Record:
@@ -247,9 +238,7 @@ def _open_part(store: Store, run: Run, part: Part, claim: tuple[str, bytes] | No
     from vae_gen.containers import open_container  # its formats take as long to import as a hundred images to make
 
     with store.create(part.name) as file:
-        container = open_container(run.format, file, part.indices.count, run.image_shape, run.provenance)
-        yield container
-        container.close()
+        yield open_container(run.format, file, part.indices.count, run.image_shape, run.provenance)
 
 
 class PngFolder:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_gen.errors import DataError
+from vae_gen.files import read_up_to
 
 UNSIGNED_BYTE = 8
 GZIP_MAGIC = b"\x1f\x8b"
@@ -48,6 +49,15 @@ def open_unpacked(path: Path) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
 
 
+def read_bounded(file: BinaryIO) -> bytes:
+    """An IDX file's content as far as `parse_idx` looks at it: what its header promises, and a byte more."""
+    content = file.read(4)
+    content += file.read(4 * content[3] if len(content) == 4 else 0)
+    rank = (len(content) - 4) // 4
+    shape = struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank]) if rank > 0 else ()
+    return content + read_up_to(file, math.prod(shape) + 1)
+
+
 def parse_idx(content: bytes, source: str, *dimensions: int) -> npt.NDArray[np.uint8]:
     """The array in an IDX file's content.
 
@@ -72,9 +82,10 @@ def parse_idx(content: bytes, source: str, *dimensions: int) -> npt.NDArray[np.u
         raise DataError(f"{source} is truncated: {len(content)} bytes, its header alone needs {header}")
     shape = struct.unpack(f">{rank}I", content[4:header])
     expected = header + math.prod(shape)
-    if len(content) != expected:
-        state = "truncated" if len(content) < expected else "longer than its header says"
-        raise DataError(f"{source} is {state}: {len(content)} bytes, {expected} expected for shape {shape}")
+    if len(content) < expected:
+        raise DataError(f"{source} is truncated: {len(content)} bytes, {expected} expected for shape {shape}")
+    if len(content) > expected:
+        raise DataError(f"{source} is longer than its header says: {expected} bytes expected for shape {shape}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 

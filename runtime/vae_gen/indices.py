@@ -17,7 +17,7 @@ _RANGE = re.compile(r"\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?")
 
 @dataclass(frozen=True)
 class Indices:
-    """Ascending ranges without a gap or an overlap between their ends; UsageError if an index is out of range."""
+    """Ascending ranges that do not overlap; UsageError if an index is out of range."""
 
     ranges: tuple[range, ...]
 

@@ -75,7 +75,7 @@ def make_run(
     store = open_store(out)
     ledger = Ledger(store, run)
     # A folder that is to appear at once must not be there for a lock.
-    with store.lock(ledger.name, beside=not run.file and run.appears_at_once(store.is_new())):
+    with store.lock(ledger.name, beside=run.appears_at_once(store.is_new())):
         return _make_run(run, out, store, ledger, crew or Crew(), resume, overwrite, progress)
 
 
@@ -90,21 +90,23 @@ def _make_run(
     if complete is not None:
         progress(run.images)
         return complete
-    if run.makes_grid:
-        _write_grid(store, run)
     records = ledger.done()
     done = sum(record["images"] for record in records.values())
     progress(done)
     crew_size = crew.workers_and_threads(run.format, run.images - done, len(run.parts) - len(records))
     missing = (part for part in run.parts if part.number not in records)
     try:
+        if run.makes_grid:
+            _write_grid(store, run)
         for part, record in _make_parts(run, out, crew, *crew_size, missing, progress):
             records[part.number] = record
             done += record["images"]
-    except VaeGenError as error:
-        left = f"{run.images - done:,} of {run.images:,} images are not made"
-        way_out = "" if run.file or run.given else "; the same command with --resume makes them"
-        error.args = (f"{error}\n{left}{way_out}",)
+    except BaseException as error:
+        ledger.abandon()
+        if isinstance(error, VaeGenError):
+            left = f"{run.images - done:,} of {run.images:,} images are not made"
+            way_out = "" if run.file or run.given else "; the same command with --resume makes them"
+            error.args = (f"{error}\n{left}{way_out}",)
         raise
     with _alone(run, store):
         return ledger.close(records)

@@ -8,11 +8,12 @@ A run that writes one file of a given name has nothing to resume; its manifest s
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-from vae_gen.errors import DataError, OutputError
+from vae_gen.errors import DataError, OutputError, VaeGenError
 from vae_gen.generate import picture_name
 from vae_gen.parts import STATE, Part
 from vae_gen.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
@@ -39,10 +40,10 @@ def claims_in(store: Store) -> list[str]:
     return [f"{STATE}/{name}" for name in store.names(STATE) if CLAIM.fullmatch(name)]
 
 
-def clear(store: Store) -> None:
+def clear(store: Store, parts: Sequence[Part] = ()) -> None:
     """Remove what earlier runs have left in a folder: what their manifests and claims list, and nothing else.
 
-    What a killed one had begun of it goes as well.
+    What a killed one had begun of it goes as well. `parts` are to be written there next.
 
     Raises DataError if one of them is damaged, OutputError if somebody has put something else into a part's folder;
     nothing has been removed then.
@@ -52,8 +53,10 @@ def clear(store: Store) -> None:
         outlines = [read_outline(store, name) for name in [*known, *claims_in(store)]]
     except DataError as error:
         raise DataError(f"{error}; choose another --out, or remove it yourself") from error
+    listed = {part.name for outline in outlines for part in outline.parts}
     for outline in outlines:
         check_folders(store, outline.parts)
+    check_folders(store, (part for part in parts if part.name not in listed))
     for outline in outlines:
         remove_parts(store, outline.parts, outline.latents)
         if outline.grid_name:
@@ -106,7 +109,8 @@ class Ledger:
     def __init__(self, store: Store, run: Run) -> None:
         self._store = store
         self._run = run
-        self._kept: dict[int, Record] = {}  # of a complete run of which something is gone
+        self._done: dict[int, Record] = {}  # of the parts that need not be made
+        self._before: bytes | None = None  # what is said of the only file that is to be replaced
         self._outdated: list[str] = []  # files beside the only file that go with the one that is replaced
 
     @property
@@ -123,23 +127,39 @@ class Ledger:
             if self._run.file:  # which is replaced when its successor is complete
                 self._outdated = self._companions_there()
             else:
-                clear(self._store)
+                clear(self._store, self._run.parts)
         elif in_the_way(self._store, self._run.files):
             complete = self._check(resume)
             if complete is not None:
                 names = set(self._store.names())
-                self._kept = {
+                self._done = {
                     part.number: record for part, record in complete.records if is_there(part, complete.latents, names)
                 }
                 has_grid = not self._run.makes_grid or self._run.grid_name in names
-                if has_grid and len(self._kept) == len(complete.parts):
+                if has_grid and len(self._done) == len(complete.parts):
                     self._forget()  # for one that was killed at the very end
                     return complete.values
+            self._done |= self._recorded()
+            check_folders(self._store, (part for part in self._run.parts if part.number not in self._done))
         self._store.sweep(self._written())
         if self._run.appears_at_once(self._store.is_new()):
             return None
+        if self._run.file and self._run.claim_name in self._store.names():
+            with self._store.open(self._run.claim_name) as file:
+                self._before = file.read()
         write_json(self._store, self._run.claim_name, self._run.about)
         return None
+
+    def abandon(self) -> None:
+        """Leave beside the only file of a run that has failed what stood there before: it has not been replaced."""
+        if not self._run.file:
+            return
+        with suppress(VaeGenError):  # then it says that the run is unfinished
+            if self._before is None:
+                self._store.remove(self._run.claim_name)
+            else:
+                with self._store.create(self._run.claim_name) as file:
+                    file.write(self._before)
 
     def _companions_there(self) -> list[str]:
         """The latents and the contact sheet of the run that made the file there, if this one makes none."""
@@ -189,17 +209,21 @@ class Ledger:
         return None
 
     def done(self) -> dict[int, Record]:
-        """The records of the parts that are complete, by their numbers."""
+        """The records of the parts that were complete when it was opened, by their numbers."""
+        return dict(self._done)
+
+    def _recorded(self) -> dict[int, Record]:
+        """Those of an unfinished run, whose files are there."""
         if self._run.file:
-            return dict(self._kept)
-        there = set(self._store.names(STATE))
-        parts = [part for part in self._run.parts if part.record_name.rpartition("/")[2] in there]
-        records = {part.number: read_json(self._store, part.record_name) for part in parts}
-        return self._kept | {
-            part.number: records[part.number]
-            for part in parts
-            if is_record(records[part.number], part, self._run.latents)
-        }
+            return {}
+        there, states = set(self._store.names()), set(self._store.names(STATE))
+        found = {}
+        for part in self._run.parts:
+            if part.record_name.rpartition("/")[2] in states and is_there(part, self._run.latents, there):
+                record = read_json(self._store, part.record_name)
+                if is_record(record, part, self._run.latents):
+                    found[part.number] = record
+        return found
 
     def close(self, records: dict[int, Record]) -> dict[str, Any]:
         """Write the manifest of a run whose parts are all complete, and remove the records; returns it."""

@@ -215,5 +215,5 @@ def _as_float32(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
             raise DataError(f"the {what} are {array.dtype}, not real numbers")
         with np.errstate(over="ignore"):  # too large for a float32 becomes infinite, which is refused
             return array.astype(np.float32, copy=False)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"the {what} are no array of numbers: {error}") from error

@@ -15,6 +15,7 @@ from vae_gen.indices import Indices
 IMAGES_PER_FOLDER = 10_000
 FOLDER_DIGITS = 5  # with the 4 digits of 10,000 images, the 9 of a file's name
 PART_DIGITS = 6
+MOST_IN_IDX = 2**32 - 1  # images, as the header counts them
 STATE = ".vae-gen"  # the folder in --out that a run keeps while it is unfinished
 GRID = "grid.png"  # the contact sheet
 LATENTS = "latents.npy"
@@ -99,6 +100,15 @@ def share(parts: Parts, shard: int, shards: int) -> Parts:
     """The parts that shard 0 ... shards - 1 makes: neighbours, and as many as the others or one more."""
     check_shard(shard, shards)
     return parts[parts.total * shard // shards : parts.total * (shard + 1) // shards]
+
+
+def check_idx_count(count: int) -> None:
+    """Raise UsageError if an IDX file cannot hold so many images."""
+    if count > MOST_IN_IDX:
+        raise UsageError(
+            f"the format idx counts images in 32 bits, so that a file holds at most {MOST_IN_IDX:,}, not {count:,}; "
+            "choose npy, or write several files"
+        )
 
 
 def check_shard(shard: int, shards: int) -> None:

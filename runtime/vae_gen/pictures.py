@@ -108,7 +108,7 @@ def _is_picture(path: Path, suffixes: set[str]) -> bool:
 @contextmanager
 def _opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not yet refused
+        warnings.simplefilter("ignore")  # of odd files, and of large ones that are not yet refused
         with Image.open(file) as picture:
             yield picture
 

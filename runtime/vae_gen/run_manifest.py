@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from vae_gen.defaults import FORMATS
 from vae_gen.errors import DataError, UsageError
+from vae_gen.files import as_text
 from vae_gen.generate import expected_record
 from vae_gen.images import ImageShape
 from vae_gen.indices import Indices
@@ -81,6 +83,8 @@ def read_manifest(store: Store, name: str, file: str = "") -> RunManifest:
     """
     path, values = store.path(name), read_json(store, name)
     manifest = RunManifest(**_outline(path, values, name, file), command=_of_type(path, values, "command", str))
+    if not _is_own(manifest.command):
+        raise _damaged(path, f"its command is {_short(manifest.command)}, which no run writes")
     records = _of_type(path, values, "parts", list)
     if len(records) != manifest.parts.total:
         raise _damaged(path, f"it lists {len(records):,} parts, and its run has {manifest.parts.total:,}")
@@ -135,6 +139,16 @@ def _outline(path: str, values: dict[str, Any], name: str, file: str) -> dict[st
         "parts": parts,
         "all_parts": all_parts,
     }
+
+
+def _is_own(command: str) -> bool:
+    """Whether somebody who pastes the command runs vae-gen, and nothing that is not seen."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return False
+    ours = words[:1] == ["vae-gen"] and words[1:2] in (["sample"], ["decode"])
+    return ours and command == shlex.join(words) and as_text(command).isprintable()
 
 
 def _of_type(path: str, values: dict[str, Any], key: str, kind: type) -> Any:

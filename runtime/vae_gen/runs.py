@@ -16,7 +16,7 @@ from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
 from vae_gen.latents import Latents, check_seed
-from vae_gen.parts import GRID, STATE, Parts, beside, check_shard, cut, share
+from vae_gen.parts import GRID, STATE, Parts, beside, check_idx_count, check_shard, cut, share
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
 from vae_gen.version import __version__
@@ -30,13 +30,13 @@ Record = dict[str, Any]  # what a manifest says of one part
 Provenance = Mapping[str, str | int | float]
 
 
-def versions() -> dict[str, str]:
-    """Of what the bytes of a run depend on, in this process."""
+def versions(format: str) -> dict[str, str]:
+    """Of what the bytes of a run in this format depend on, in this process."""
     return {
         "vae-gen": __version__,
         "onnxruntime": ENGINE_VERSION,
         "numpy": np.__version__,
-        "deflate": deflate.NAME,
+        "deflate": deflate.PYTHONS if format == "npz" else deflate.NAME,  # an npz file is a stream of Python's
     }
 
 
@@ -73,9 +73,10 @@ class Run:
     latents: bool = False  # write latents beside images
     grid: tuple[int, int] | None = None  # rows and columns of the contact sheet
     given: Given | None = None  # instead of a seed
-    versions: Mapping[str, str] = field(default_factory=versions)
+    versions: Mapping[str, str] = field(default_factory=dict)  # those here, unless another process began it
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "versions", self.versions or versions(self.format))
         if (self.seed is None) != (self.given is not None):
             raise UsageError("a run is of a seed, or of given latents; give one of them")
         if self.seed is not None:
@@ -83,6 +84,8 @@ class Run:
         check_shard(self.shard, self.shards)
         if self.part_size is not None and self.part_size < 1:
             raise UsageError(f"shard-size is {self.part_size}; it must be at least 1")
+        if self.format == "idx" and self.parts:
+            check_idx_count(self.parts[0].indices.count)  # others have no more
         if self.grid and min(self.grid) < 1:
             raise UsageError(f"grid is {self.grid[0]}x{self.grid[1]}; it must have at least one row and one column")
         height, width = self.image_shape[1:]
@@ -116,12 +119,12 @@ class Run:
         return self.indices.between(first.start, last.stop).count
 
     def appears_at_once(self, is_new: bool) -> bool:
-        """Whether all that it makes gets its name at one moment, in a store that is new or is not.
+        """Whether all that it makes, and its claim, get their names at one moment, in a store that is new or is not.
 
-        Such a run needs no claim: it is one file and nothing beside it, or one new folder of pictures.
+        So it is with one new folder of pictures and nothing beside it.
         """
         alone = self.all_parts.total == 1 and self.shards == 1 and not (self.grid or self.latents)
-        return alone and (bool(self.file) or (is_new and not self.all_parts[0].name))
+        return alone and is_new and not self.all_parts[0].name
 
     @property
     def files(self) -> list[str]:

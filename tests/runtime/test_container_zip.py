@@ -11,9 +11,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from vae_gen.containers import open_container
+from vae_gen.containers import open_container, read_container
 from vae_gen.containers import zip as zip_module
 from vae_gen.containers import zip_records as records
+from vae_gen.errors import DataError
 from vae_gen.png import PngEncoder
 
 from tests.runtime.container_files import INDICES, NAMES, Pipe, independently, pixels, written, zip_of_zipfile
@@ -73,6 +74,14 @@ def test_offsets_beyond_32_bits_stand_in_zip64_fields(monkeypatch: pytest.Monkey
     end = struct.unpack("<4s4H2IH", content[-22:])
     assert end == (b"PK\5\6", 0, 0, 9, 9, 0xFFFFFFFF, 0xFFFFFFFF, 0)
     np.testing.assert_array_equal(independently("zip", content), images)
+
+
+def test_pictures_that_are_packed_once_more_are_not_unpacked() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("000000000.png", bytes(10**7))
+    with pytest.raises(DataError, match=r"000000000\.png compressed once more"):
+        list(read_container("zip", file, "a.zip"))
 
 
 def test_the_limit_of_32_bits_is_the_format_s() -> None:

@@ -81,6 +81,8 @@ def asking(**changes: object) -> bytes:
         ("POST", "/pictures", asking(dims=[3]), 400, "dim is 3; the model has 3 latents"),
         ("POST", "/pictures", asking(dims=[-1]), 400, "dim is -1; the model has 3 latents"),
         ("POST", "/pictures", asking(dims=[0.5]), 400, "dims is [0.5]; it must be a list of numbers"),
+        ("POST", "/pictures", asking(dims=[True]), 400, "dims is [True]; it must be a list of numbers"),
+        ("POST", "/pictures", asking(z=[0, False, 0]), 400, "z is [0, False, 0]; it must be a list of numbers"),
         ("POST", "/pictures", asking(target=[1]), 400, "target is [1]; it must be text"),
         ("POST", "/pictures", asking(target="~"), 400, "the target is not 4 by 5 pixels of four bytes, in base64"),
         ("POST", "/pictures", asking(target="AAAA"), 400, "the target is not 4 by 5 pixels"),
@@ -104,7 +106,14 @@ def test_what_cannot_be_answered_gets_the_reason_as_text(
     assert words in reply.text
     assert (reply.status, reply.headers["Content-Type"]) == (status, "text/plain; charset=utf-8")
     assert "Traceback" not in reply.text
-    assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+    for answer in (reply, site.ask("GET", "/")):
+        policy = answer.headers["Content-Security-Policy"]
+        assert {"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"} <= {*policy.split("; ")}
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cache-Control"] == "no-store"
     assert site.pictures([0, 0, 0]).status == 200
     assert capfd.readouterr() == ("", "")
 

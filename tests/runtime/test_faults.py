@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from vae_gen.cli import main
 
 from tests.disks import disk_in_memory, remount
 from tests.runs import TINY, VAE_GEN, sample, tree
@@ -66,6 +69,18 @@ def test_something_in_the_way_is_named(in_the_way: str, out: str, capsys: pytest
     assert message.startswith("Error: ")
     assert out.partition("/")[0] in message
     assert tree(".") == {in_the_way: b"mine"}
+
+
+def test_an_error_without_a_file_is_not_laid_to_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("vae_gen.verify.read_manifests", fail)
+    assert main(["verify", "out"]) == 1
+    assert capsys.readouterr().err == "Error: Too many open files\n"
+    assert not sys.stdout.closed
 
 
 def test_a_closed_pipe_is_named() -> None:

@@ -11,14 +11,16 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
-from vae_gen import jobs
+from vae_gen import deflate, jobs
 from vae_gen.cli import main
+from vae_gen.decoder import files_of
 from vae_gen.errors import BundleError, DataError, MissingExtraError, OutputError, StoppedError, UsageError, VaeGenError
 from vae_gen.generate import open_model, plan
 from vae_gen.indices import Indices
@@ -148,6 +150,27 @@ def test_weights_that_were_replaced_are_read_anew() -> None:
     Path("weights-beside.onnx.data").unlink()
     with pytest.raises(BundleError, match=r"beside\.onnx is not an ONNX graph that can be run: .*\.onnx\.data"):
         open_model("weights-beside.onnx")
+
+
+@pytest.mark.parametrize(("name", "length"), [("w" * 127, b"\x7f"), ("w" * 128, b"\x80\x01"), ("w" * 250, b"\xfa\x01")])
+def test_weights_beside_belong_to_the_model_however_long_their_name(name: str, length: bytes) -> None:
+    """Lengths are protobuf's: seven bits in each byte, the lowest first, with the eighth bit where more follow."""
+    Path("a.onnx").write_bytes(b"\x08\x08j\x86\x01\x0a\x08location\x12" + length + name.encode() + b"j\x08")
+    assert files_of(Path("a.onnx")) == [Path("a.onnx")]
+    Path(name).write_bytes(b"weights")
+    assert files_of(Path("a.onnx")) == [Path("a.onnx"), Path(name)]
+
+
+def test_a_worker_with_another_model_is_refused() -> None:
+    other = dataclasses.replace(run_of(MODELS / "tiny"), decoder_sha256="0" * 64)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(BundleError, match="is another model than the run began with"):
+        make_run(other, "out", Crew(executor=pool))
+
+
+def test_versions_are_those_of_the_library_that_deflates() -> None:
+    python_s = f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+    assert run_of(MODELS / "tiny", format="npz").versions["deflate"] == python_s
+    assert run_of(MODELS / "tiny", format="zip").versions["deflate"] == deflate.NAME != python_s
 
 
 def test_a_worker_with_other_versions_is_refused() -> None:

@@ -97,6 +97,7 @@ sys.exit(main(sys.argv[2:]))
         (("--n", 4, "--shard", "0/1"), ""),
         (("--n", 4, "--format", "tar", "--shard-size", 2), ""),
         (("--n", 4, "--format", "npy"), ""),
+        (("--n", 4), "/a.npy"),
         (("--n", 4, "--latents", "--grid", "2x2"), "/a.zip"),
     ],
     ids=str,
@@ -114,6 +115,25 @@ def test_a_run_that_dies_as_something_gets_its_name_is_finished(what: tuple[obje
         assert main([*command, out + file]) == 0
         assert tree(out) == tree("whole")
         assert [path.name for path in Path().glob(".*")] == []
+        if found.returncode == 0:
+            break
+        assert found.returncode == 9
+    assert moments >= 3
+
+
+@pytest.mark.parametrize("options", [(), ("--latents", "--grid", "2x2")], ids=str)
+def test_a_run_that_dies_as_it_replaces_a_file_is_finished(options: tuple[str, ...]) -> None:
+    command = ["sample", "--model", TINY, "--n", "4", "--quiet", *options]
+    assert main([*command, "--seed", "3", "--out", "whole/a.npy"]) == 0
+    moments = 0
+    while True:
+        moments += 1
+        out = f"died{moments}/a.npy"
+        assert main([*command, "--seed", "1", "--out", out]) == 0
+        replace = [*command, "--seed", "3", "--out", out, "--overwrite"]
+        found = subprocess.run([sys.executable, "-c", DIES, str(moments), *replace], check=False, timeout=60)
+        assert main([*command, "--seed", "3", "--out", out, "--resume"]) == 0
+        assert tree(f"died{moments}") == tree("whole")
         if found.returncode == 0:
             break
         assert found.returncode == 9

@@ -5,6 +5,7 @@ import io
 import os
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -267,6 +268,20 @@ def test_nothing_to_load_is_an_error(tmp_path: Path) -> None:
         load_pictures([tmp_path], GREY)
     with pytest.raises(DataError, match=r"no file or folder .*missing"):
         load_pictures([tmp_path / "missing"], GREY)
+
+
+def test_of_a_packed_idx_file_no_more_is_unpacked_than_it_promises(tmp_path: Path) -> None:
+    """A gzip file of a megabyte may hold gigabytes."""
+    content = idx(pixels((3, 5, 4)))
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(content + bytes(10**8)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="longer than its header says"):
+            load_pictures([tmp_path / "bomb.gz"], GREY)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10**7
 
 
 def test_idx_of_another_element_type_is_refused() -> None:

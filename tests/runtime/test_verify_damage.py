@@ -41,7 +41,7 @@ DAMAGE: dict[str, tuple[Callable[[], object], str]] = {
     "missing": (lambda: Path("out/000000003.png").unlink(), r"\.: 1 of 20 images are missing: 000000003\.png"),
     "empty": (
         lambda: Path("out/000000003.png").write_bytes(b""),
-        r"\.: out holds a damaged picture, 000000003\.png: its end is missing",
+        r"\.: out holds a damaged picture, 000000003\.png: it does not begin as PNG files do",
     ),
     "cut off": (
         lambda: Path("out/000000003.png").write_bytes(Path("out/000000003.png").read_bytes()[:-20]),
@@ -265,6 +265,13 @@ def test_a_contact_sheet_that_is_gone_is_found_and_made_again(
     assert check(out)["good"]
 
 
+def test_a_contact_sheet_without_a_signature_is_damaged() -> None:
+    sample("--n", 4, "--grid", "2x2", "--out", "out")
+    content = Path("out/grid.png").read_bytes()
+    Path("out/grid.png").write_bytes(b"X" * 8 + content[8:])
+    assert [problem.split(": ")[-1] for problem in problems(check())] == ["it does not begin as PNG files do"]
+
+
 @pytest.mark.parametrize("discard", [False, True])
 @pytest.mark.parametrize(("out", "sheet"), [("out", "out/grid.png"), ("a.npy", "a.grid.png")])
 def test_a_contact_sheet_that_is_damaged_is_found_and_made_again(
@@ -274,7 +281,7 @@ def test_a_contact_sheet_that_is_damaged_is_found_and_made_again(
     was = tree(".")
     content = Path(sheet).read_bytes()
     endings = {len(content) - 12: "its end is missing", len(content) - 13: "a chunk's checksum is wrong"}
-    for size, what in {0: "its end is missing", 8: "its end is missing", **endings}.items():
+    for size, what in {0: "it does not begin as PNG files do", 8: "its end is missing", **endings}.items():
         Path(sheet).write_bytes(content[:size])
         (problem,) = problems(check(out))
         assert problem.startswith(f"{Path(sheet).name}: ")

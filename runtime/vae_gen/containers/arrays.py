@@ -11,12 +11,13 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
-from vae_gen.containers.members import Chunk, cannot_read, images_at_once, read_up_to
-from vae_gen.errors import DataError, OutputError, UsageError
+from vae_gen.containers.members import Chunk, cannot_read, images_at_once
+from vae_gen.errors import DataError, OutputError
+from vae_gen.files import read_up_to
 from vae_gen.idx import UNSIGNED_BYTE
 from vae_gen.images import ByteImages, ImageShape
+from vae_gen.parts import check_idx_count
 
-MAX_COUNT = (1 << 32) - 1  # in an IDX header
 MOST_CHANNELS = 4
 
 
@@ -33,11 +34,7 @@ def idx_header(count: int, image_shape: ImageShape) -> bytes:
 
     Raises UsageError if the count does not fit.
     """
-    if count > MAX_COUNT:
-        raise UsageError(
-            f"the format idx counts images in 32 bits, so that a file holds at most {MAX_COUNT:,}, not {count:,}; "
-            "choose npy, or write several files"
-        )
+    check_idx_count(count)
     shape = (count, *image_shape[image_shape[0] == 1 :])
     return struct.pack(f">HBB{len(shape)}I", 0, UNSIGNED_BYTE, len(shape), *shape)
 

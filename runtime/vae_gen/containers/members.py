@@ -7,7 +7,6 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -22,7 +21,6 @@ Chunk = tuple[list[int] | None, ByteImages]  # indices, where there are any; uin
 
 MOST_AT_ONCE = 1024  # images
 BYTES_AT_ONCE = 1 << 26
-PIECE = 1 << 20  # bytes
 NAME = re.compile(rf"([0-9]{{{INDEX_DIGITS},}})\.(json|png)")
 
 
@@ -68,6 +66,8 @@ def check_png(content: bytes, name: str, source: str) -> None:
 
     Without this, Pillow makes wrong pixels of some damaged data; its own verify() is seven times as slow.
     """
+    if not content.startswith(SIGNATURE):
+        raise _damaged(name, source, "it does not begin as PNG files do")
     start, kind = len(SIGNATURE), b""
     while start < len(content):
         head = content[start : start + 8]
@@ -105,15 +105,6 @@ def in_chunks(pictures: Iterable[tuple[int, ByteImages]], source: str) -> Iterat
 def images_at_once(image_size: int) -> int:
     """How many images of so many bytes make a chunk."""
     return max(1, min(MOST_AT_ONCE, BYTES_AT_ONCE // image_size))
-
-
-def read_up_to(file: IO[bytes], size: int) -> bytes:
-    """The next `size` bytes, or those that are left; memory is taken only for what is there."""
-    pieces = []
-    while size and (piece := file.read(min(size, PIECE))):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
 
 
 @contextmanager

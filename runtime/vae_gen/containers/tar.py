@@ -18,9 +18,9 @@ from vae_gen.containers.members import (
     decode_png,
     in_chunks,
     index_and_suffix,
-    read_up_to,
 )
 from vae_gen.errors import DataError
+from vae_gen.files import read_up_to
 from vae_gen.images import ByteImages
 
 BLOCK = 512  # bytes

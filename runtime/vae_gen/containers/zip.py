@@ -70,6 +70,8 @@ def _pictures(archive: zipfile.ZipFile, source: str) -> Iterator[tuple[int, Byte
             raise DataError(f"{source} holds {member.filename}, which is no picture")
         if member.header_offset != end:
             raise DataError(f"{source} holds something before {member.filename} that its directory does not list")
+        if member.compress_type != zipfile.ZIP_STORED:  # a megabyte can unpack to gigabytes
+            raise DataError(f"{source} holds {member.filename} compressed once more; PNG files are stored as they are")
         yield index, decode_png(archive.read(member), member.filename, source)
         end += records.LOCAL.size + len(member.filename) + member.compress_size
     # A damaged directory can hide its last entries from zipfile, which does not count them.

@@ -228,11 +228,11 @@ def _parse_request(content: bytes) -> dict[str, Any]:
         asked = json.loads(content, parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the request is not JSON: {error}") from error
-    kinds = {"z": (list, (int, float)), "dims": (list, int), "target": (str, str)}
+    kinds = {"z": (list, (int, float)), "dims": (list, (int,)), "target": (str, (str,))}
     if not (isinstance(asked, dict) and {"z", "dims"} <= asked.keys() <= kinds.keys()):
         raise UsageError("the request must be a JSON object with z, dims and maybe target")
     for name, value in asked.items():
         whole, each = kinds[name]
-        if not (isinstance(value, whole) and all(isinstance(item, each) for item in value)):
+        if not (isinstance(value, whole) and all(type(item) in each for item in value)):
             raise UsageError(f"{name} is {value!r:.60}; it must be {'a list of numbers' if whole is list else 'text'}")
     return asked
