@@ -29,8 +29,8 @@ def is_shadowed(model: str) -> bool:
 
 
 def as_typed(path: Path) -> str:
-    """What `find` takes for the path, however a shipped model is called."""
-    return f"./{path}" if str(path) in shipped() else str(path)
+    """What `find` and a command line take for the path, however it begins or a shipped model is called."""
+    return f"./{path}" if str(path) in shipped() or str(path).startswith("-") else str(path)
 
 
 def find(model: str | Path) -> Path:

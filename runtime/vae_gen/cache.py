@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from vae_gen.files import make_folder, whole_file
 from vae_gen.images import ByteImages, ImageShape
 
 CACHE_VARIABLE = "VAE_GEN_CACHE"
+ABANDONED = 24 * 3600  # seconds without a change, after which a killed process has left a file half-written
 VERSION = 3  # of what the pixels of given files are; a higher one reads all files again
 
 
@@ -98,6 +100,10 @@ class Slot:
         for path in self.about.parent.glob(f"{self.source}-*.*"):
             if path.suffix in (".npy", ".json") and path.stem != self.about.stem:
                 with suppress(OSError):  # Windows keeps what a running training has mapped
+                    path.unlink()
+        for path in self.about.parent.glob(".*.partial"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED:
                     path.unlink()
 
 

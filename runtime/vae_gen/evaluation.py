@@ -15,6 +15,7 @@ from vae_gen.errors import DataError, UsageError
 from vae_gen.images import ByteImages, to_float, to_uint8
 from vae_gen.latents import check_range, draw
 from vae_gen.metrics import (
+    ROUNDING_ERROR,
     CalibratedElbo,
     active_units,
     calibrated_elbo,
@@ -75,7 +76,7 @@ class Likeness:
     """How alike a set of images is to the held-out images, in the principal components."""
 
     frechet_distance: float  # in squared pixel values: the first few components decide
-    frechet_standardised: float  # the same after every component is divided by the held-out images' deviation
+    frechet_standardised: float  # the same in deviations of the held-out images, or of rounding where that is more
     precision: float
     recall: float
     density: float
@@ -268,8 +269,7 @@ def _project(images: ByteImages, components: Components) -> Points:
 
 def _compare(real: Neighbourhoods, points: Points) -> Likeness:
     found = overlap(real, Neighbourhoods.of(points, real.k))
-    deviation = real.points.std(axis=0)
-    deviation[deviation == 0] = 1
+    deviation = real.points.std(axis=0).clip(min=ROUNDING_ERROR**0.5)  # of what varies less, rounding would decide
     return Likeness(
         frechet_distance(real.points, points),
         frechet_distance(real.points / deviation, points / deviation),

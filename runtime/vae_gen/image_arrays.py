@@ -107,7 +107,8 @@ def as_images(
     if len(likely) == 1:
         return likely[0]
     if likely:
-        way_out = "give --channels with the one that is meant" if model is None else f"save [n, {channels}, H, W]"
+        told_apart = model is None and len({view.shape[1] for view in likely}) > 1
+        way_out = "give --channels with the one that is meant" if told_apart else f"save [n, {channels or 'C'}, H, W]"
         problem = f"two of its axes may be the channels: {way_out}, or save the images with other sides"
     elif array.ndim == 4:
         problem = "neither its second nor its last axis is 1, 3 or 4, as channels are"

@@ -17,6 +17,7 @@ FloatImages = npt.NDArray[np.float32]
 ByteImages = npt.NDArray[np.uint8]
 ImageShape = tuple[int, int, int]  # channels, height, width
 MIDDLE_GREY = 128
+LONGEST = 4096  # pixels to which an image is enlarged
 
 
 def to_uint8(images: npt.NDArray[np.floating]) -> ByteImages:
@@ -35,10 +36,12 @@ def to_float(images: ByteImages) -> FloatImages:
 def brightness(values: npt.NDArray[Any], white: float) -> npt.NDArray[np.float64]:
     """Values of any type and shape -> [0, 1], where 0 is black and `white` or more is 1.
 
-    Raises ValueError for values below 0 or that are no numbers.
+    Raises ValueError for values below 0, infinite ones, and what is no number.
     """
     found = np.asarray(values, np.float64) / white
     lowest = found.min(initial=0)  # nan if one is
+    if found.max(initial=0) == np.inf:
+        raise ValueError("there are infinite values")
     if not lowest >= 0:
         if np.isnan(lowest):
             raise ValueError("there are values that are no numbers (nan)")
@@ -105,5 +108,8 @@ def enlarge(images: ByteImages, factor: int) -> ByteImages:
 
 
 def viewing_factor(height: int, width: int, pixels: int = 224) -> int:
-    """How much to enlarge a small image, in whole numbers, so that its shorter side has about `pixels`."""
-    return max(1, pixels // min(height, width))
+    """How much to enlarge a small image, in whole numbers, so that its shorter side has about `pixels`.
+
+    Of one that is thin, less: its longer side has at most LONGEST.
+    """
+    return max(1, min(pixels // min(height, width), LONGEST // max(height, width)))

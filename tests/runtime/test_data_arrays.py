@@ -56,6 +56,21 @@ def test_channels_may_come_first_or_last_or_be_none(tmp_path: Path, channels: in
     assert load_data_set(tmp_path / "none.npy").image_shape == (1, 6, 8)
 
 
+def test_channels_do_not_tell_axes_apart_that_are_as_long(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", pixels(24, 3, 6, 3))
+    for options in (DataOptions(), DataOptions(channels=3)):
+        with pytest.raises(DataError, match=r"the channels: save \[n, [C3], H, W\], or save the images with other"):
+            load_data_set(tmp_path / "a.npy", options)
+
+
+def test_infinite_values_are_refused(tmp_path: Path) -> None:
+    images = pixels(24, 6, 8) / 255.0
+    images[3, 2, 1] = np.inf
+    np.save(tmp_path / "a.npy", images)
+    with pytest.raises(DataError, match="there are infinite values"):
+        load_data_set(tmp_path / "a.npy", DataOptions(white=1))
+
+
 def test_axes_that_may_both_be_the_channels_need_a_word(tmp_path: Path) -> None:
     images = pixels(24, 3, 6, 4)
     np.save(tmp_path / "a.npy", images)

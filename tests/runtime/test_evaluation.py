@@ -9,10 +9,12 @@ import math
 import numpy as np
 import pytest
 import vae_gen
+from vae_gen import evaluation
 from vae_gen.datasets import DataSet
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.evaluation import STEPS, Evaluation, evaluate
 from vae_gen.latents import draw
+from vae_gen.sample_quality import Neighbourhoods
 
 from tests.conftest import MODELS
 from tests.runtime import reference
@@ -167,6 +169,14 @@ def test_the_fewest_images_suffice() -> None:
     assert found.measured_on.components == 5
     numbers = json.dumps(dataclasses.asdict(found), allow_nan=False)
     assert json.loads(numbers)["measured_on"]["compared_images"] == 6
+
+
+def test_a_component_that_varies_less_than_rounding_does_not_decide() -> None:
+    """Points that are off by a hundredth of a level, in a component that hardly varies, are alike."""
+    real = np.random.default_rng(0).normal(size=(100, 3)) * [1, 0.5, 1e-6]
+    off = real + [0, 0, 0.01 / 255]
+    found = evaluation._compare(Neighbourhoods.of(real), off)
+    assert found.frechet_standardised == pytest.approx(0.01**2 * 12, rel=1e-3)
 
 
 def test_what_cannot_be_measured_is_refused() -> None:

@@ -53,3 +53,4 @@ def test_enlarging_repeats_pixels() -> None:
     image = np.array([[[1, 2]]], np.uint8)
     assert enlarge(image, 2).tolist() == [[[1, 1, 2, 2], [1, 1, 2, 2]]]
     assert [viewing_factor(28, 28), viewing_factor(300, 500), viewing_factor(64, 32)] == [8, 1, 7]
+    assert [viewing_factor(1, 500), viewing_factor(3, 5000)] == [8, 1]

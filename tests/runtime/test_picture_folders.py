@@ -11,6 +11,7 @@ from PIL import Image
 from vae_gen.data_options import DataOptions
 from vae_gen.datasets import load_data_set
 from vae_gen.errors import DataError
+from vae_gen.fitting import fit_picture
 
 from tests.runtime.data_files import by_name, fill
 
@@ -92,6 +93,14 @@ def test_a_mixture_of_real_files_comes_out_as_it_looks(folder: Path) -> None:
         lossy = name.endswith(".jpg")
         assert error.max() <= (6 if lossy else 1), name
         assert error.mean() <= (2 if lossy else 0.5), name
+
+
+def test_lab_becomes_grey_too() -> None:
+    """L 128, a and b 0 (stored as 128): the sRGB grey of lightness 128 / 255 * 100."""
+    picture = Image.merge("LAB", [Image.new("L", (8, 6), 128)] * 3)
+    grey, colour = (fit_picture(picture, (channels, 6, 8)) for channels in (1, 3))
+    assert np.abs(grey.astype(int) - 119.5).max() <= 2
+    assert np.abs(colour.astype(int) - grey).max() <= 3
 
 
 def test_alpha_is_kept_when_four_channels_are_asked_for(folder: Path) -> None:

@@ -56,25 +56,42 @@ def test_overfitting_is_told_by_the_validation_images(tmp_path: Path, totals: li
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "worse", "told"),
     [
         (
             0.52,
             7.18,
+            9.0,
             "was 0.52 at step 2,000 and is 7.18 at step 9,000; more pictures help, or fewer of its steps "
             "(vae-gen train --resume {run} --prior-steps 1750)",
         ),
-        (5.55, 5.85, ""),
-        (5.55, 1.0, ""),
-        (None, 7.0, ""),
+        (5.55, 5.85, 40.0, ""),
+        (5.55, 1.0, 9.0, ""),
+        (None, 7.0, 9.0, ""),
+        (1.85, 3.10, -0.5, ""),  # posteriors are wider, and the loss is lower
+        (0.0, 0.001, 0.5, ""),
     ],
 )
-def test_a_prior_that_overfits_is_told(tmp_path: Path, before: float | None, after: float, told: str) -> None:
-    errors = [(1000, 100.0), (2000, before), (9000, after)]
-    records = [{**LOSSES, "step": step, "split": "validation", "sse": sse} for step, sse in errors if sse is not None]
+def test_a_prior_that_overfits_is_told(
+    tmp_path: Path, before: float | None, after: float, worse: float, told: str
+) -> None:
+    errors = [(1000, 100.0, 5.0), (2000, before, 1.0), (9000, after, 1.0 + worse)]
+    records = [
+        {**LOSSES, "step": step, "split": "validation", "sse": sse, "total": total}
+        for step, sse, total in errors
+        if sse is not None
+    ]
     said = overfitted_prior(log(tmp_path, *records, PRIOR), 2000)
     assert told.format(run=tmp_path) in said
     assert bool(said) == bool(told)
+
+
+def test_where_no_fewer_steps_are_left_none_are_advised(tmp_path: Path) -> None:
+    errors = [(2000, 0.5, 1.0), (2003, 7.0, 9.0)]
+    records = [
+        {**LOSSES, "step": step, "split": "validation", "sse": sse, "total": total} for step, sse, total in errors
+    ]
+    assert overfitted_prior(log(tmp_path, *records, PRIOR), 2000).endswith("more pictures help, or fewer of its steps")
 
 
 def test_a_prior_without_evaluations_is_not_judged(tmp_path: Path) -> None:

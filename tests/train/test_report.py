@@ -16,7 +16,9 @@ from vae_gen.picture_files import is_figure
 from vae_gen_train import report, traversals
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE, Encoder
-from vae_gen_train.report import draw_reconstructions, draw_report
+from vae_gen_train.report import _draw_loss_curve, draw_reconstructions, draw_report
+
+from tests.train.test_metrics_log import LOSSES, PRIOR, log
 
 CPU = torch.device("cpu")
 Shape = tuple[int, int, int]
@@ -141,3 +143,13 @@ def test_traversals_show_each_latent_of_the_largest_kl_first(tmp_path: Path) -> 
             top, left = 2 + row * (72 + 2), 2 + column * (48 + 2)  # six times as large
             shown = grid[top : top + 72 : 6, left : left + 48 : 6]
             np.testing.assert_allclose(shown, expected[column, 0] * 255, atol=0.51)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["cost$^$", "$x\\foo$", "b\udcff", "\u4e2d\u6587", "a$b$c"])
+def test_a_run_may_have_any_name(name: str, tmp_path: Path) -> None:
+    run = tmp_path / name
+    run.mkdir()
+    records = [{**LOSSES, "step": 100, "split": split} for split in ("train", "validation")]
+    _draw_loss_curve(log(run, *records, {**PRIOR, "step": 200}), 100)
+    assert size_of(run / "loss-curve.png") == (900, 500)

@@ -64,7 +64,7 @@ class Watch:
         # Where norms are not measured, a step's gradients show in the next step's loss.
         if self.newest is not None and norm == 0 and not self._weights_are_finite():
             self._stop(self.newest, INFINITE_WEIGHTS)
-        named = {"reconstruction": reconstruction, "KL": kl, "gradient norm": norm}
+        named = {"reconstruction": reconstruction, "KL": kl} | ({"gradient norm": norm} if norm else {})
         self._stop(reading, ", ".join(f"{name} {value:g}" for name, value in named.items()))
 
     def _weights_are_finite(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from vae_gen.animate import save_animation, to_frames
-from vae_gen.files import whole_file
+from vae_gen.files import as_text, whole_file
 from vae_gen.images import ByteImages, enlarge, grid, pairs_sheet, to_pillow, to_uint8, viewing_factor
 from vae_gen.latents import Latents, draw
 from vae_gen.paths import traversal
@@ -101,7 +102,8 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
     fitted = [record for record in everything if record["split"] == "prior"]
     axes, *others = figure.subplots(1, 2, width_ratios=(2, 1)) if fitted else [figure.add_subplot()]
     for prior_axes in others:
-        prior_axes.plot([record["step"] for record in fitted], [record["nll"] for record in fitted], linewidth=0.8)
+        points = [(record["step"], record["nll"]) for record in fitted]
+        prior_axes.plot(*zip(*points, strict=True), linewidth=0.8, marker="" if len(points) > 1 else ".")
         prior_axes.set(xlabel="step", title="its prior, nats")
         prior_axes.set_ylabel("-log p(z)", color="C0")
         prior_axes.grid(alpha=0.3)
@@ -115,7 +117,8 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
             points = [(record["step"], record[name]) for record in records if record["split"] == split]
             if points:
                 axes.plot(*zip(*points, strict=True), color=color, label=f"{name}, {split}", **style)
-    axes.set(xlabel="step", ylabel="loss per image (nats)", title=f"Training of {run.name}")
+    axes.set(xlabel="step", ylabel="loss per image (nats)")
+    axes.set_title(f"Training of {as_text(run.resolve().name)}", parse_math=False)
     evaluated = [record for record in records if record["split"] == "validation"]
     if evaluated:  # the first steps would leave no room for the rest
         later = [record for record in records if record["step"] >= evaluated[0]["step"]]
@@ -152,5 +155,6 @@ def _draw_histogram(draws: Latents, path: Path) -> None:
 
 
 def _save_plot(figure: Figure, path: Path) -> None:
-    with whole_file(path) as partial:
+    with whole_file(path) as partial, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a run's name; a box stands for it
         figure.savefig(partial, format="png", dpi=100, metadata=FIGURE_TEXTS)

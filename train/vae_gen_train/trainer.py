@@ -317,6 +317,7 @@ class _Run:
         return f"step {step} of {self.config.total_steps} is saved; go on with --resume {run}"
 
     def _begin(self, first_step: int, saved: Checkpoint | None) -> None:
+        LocalStore(str(self.run)).sweep((CONFIG, checkpoint.FILE_NAME, DIVERGED))  # what killed processes left
         if saved is None or first_step < saved.step:
             self._save(first_step)  # before all else: from here on the run can be resumed
         about = {"config": self.config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
