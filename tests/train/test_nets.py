@@ -72,9 +72,9 @@ def test_activations_and_dropout_stand_where_they_should() -> None:
     plain, relu = (build(name, (1, 28, 28), 8) for name in ("notebook", "notebook-relu"))
     dense = ["LeakyReLU(0.3)", "LeakyReLU(0.3)"]
     assert kinds(plain.encoder) == []
-    assert kinds(plain.decoder) == [*dense, "Sigmoid()"]
+    assert kinds(plain.decoder) == [*dense, "Pixels()"]
     assert kinds(relu.encoder) == ["LeakyReLU(0.3)", "Dropout(0.2)"] * 3
-    assert kinds(relu.decoder) == [*dense, *["ReLU()", "Dropout(0.2)"] * 2, "ReLU()", "Sigmoid()"]
+    assert kinds(relu.decoder) == [*dense, *["ReLU()", "Dropout(0.2)"] * 2, "ReLU()", "Pixels()"]
 
 
 def test_dropout_acts_in_training_only() -> None:
