@@ -130,6 +130,19 @@ def test_the_losses_that_are_shown_are_all_but_those_of_the_first_steps(
     assert 12 < high < 100
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_loss_of_the_prior_that_was_logged_once_is_a_dot(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = [{**PRIOR, "step": 200 + number, "discriminator": 1.3} for number in range(count)]
+    log(tmp_path, {**LOSSES, "step": 100, "split": "train"}, *fitted)
+    drawn: list[Figure] = []
+    monkeypatch.setattr(report, "_save_plot", lambda figure, path: drawn.append(figure))
+    report._draw_loss_curve(tmp_path, 100)
+    lines = [line for axes in drawn[0].axes[1:] for line in axes.get_lines()]
+    assert [line.get_marker() for line in lines] == (["."] * 2 if count == 1 else [""] * 2)
+
+
 def test_traversals_show_each_latent_of_the_largest_kl_first(tmp_path: Path) -> None:
     vae = linear_vae((1, 12, 8), 3)
     z = np.array([0.5, -1, 2], np.float32)

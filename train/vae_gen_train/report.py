@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from vae_gen.animate import save_animation, to_frames
 from vae_gen.files import as_text, whole_file
@@ -102,15 +103,14 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
     fitted = [record for record in everything if record["split"] == "prior"]
     axes, *others = figure.subplots(1, 2, width_ratios=(2, 1)) if fitted else [figure.add_subplot()]
     for prior_axes in others:
-        points = [(record["step"], record["nll"]) for record in fitted]
-        prior_axes.plot(*zip(*points, strict=True), linewidth=0.8, marker="" if len(points) > 1 else ".")
+        _plot(prior_axes, [(record["step"], record["nll"]) for record in fitted], "C0")
         prior_axes.set(xlabel="step", title="its prior, nats")
         prior_axes.set_ylabel("-log p(z)", color="C0")
         prior_axes.grid(alpha=0.3)
         told = [(record["step"], told) for record in fitted if (told := record.get("discriminator")) is not None]
         if told:
             discriminator_axes = prior_axes.twinx()
-            discriminator_axes.plot(*zip(*told, strict=True), color="C3", linewidth=0.8)
+            _plot(discriminator_axes, told, "C3")
             discriminator_axes.set_ylabel("the discriminator's loss (1.386: chance level)", color="C3")
     for name, color in (("total", "C0"), ("reconstruction", "C1"), ("kl", "C2")):
         for split, style in (("train", {"alpha": 0.35, "linewidth": 0.8}), ("validation", {"marker": "."})):
@@ -131,6 +131,11 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
         loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize="small", columnspacing=1, frameon=False
     )
     _save_plot(figure, run / "loss-curve.png")
+
+
+def _plot(axes: Axes, points: list[tuple[int, float]], color: str) -> None:
+    """A line through the points; where there is one alone, a dot."""
+    axes.plot(*zip(*points, strict=True), color=color, linewidth=0.8, marker="" if len(points) > 1 else ".")
 
 
 def _draw_titled_samples(images: ByteImages, path: Path) -> None:
