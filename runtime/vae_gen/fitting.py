@@ -9,7 +9,6 @@ from vae_gen.images import ByteImages, ImageShape, brightness, from_pillow, to_u
 from vae_gen.manifest import COLOR_MODES
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
-BY_WAY_OF_RGB = {"LAB"}  # which Pillow does not convert to grey
 WHITE_OF_16_BITS = 65535
 QUARTER_TURNS = (5, 6, 7, 8)  # values of EXIF's orientation that swap height and width
 
@@ -28,7 +27,7 @@ def fit_picture(picture: Image.Image, image_shape: ImageShape, white: float | No
     if picture.has_transparency_data and channels != 4:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    if picture.mode in BY_WAY_OF_RGB:
+    if picture.mode == "LAB":  # which Pillow does not convert to grey
         picture = picture.convert("RGB")
     picture = picture.convert(COLOR_MODES[channels])
     if picture.size != (width, height):

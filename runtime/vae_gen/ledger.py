@@ -8,7 +8,7 @@ A run that writes one file of a given name has nothing to resume; its manifest s
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -40,7 +40,7 @@ def claims_in(store: Store) -> list[str]:
     return [f"{STATE}/{name}" for name in store.names(STATE) if CLAIM.fullmatch(name)]
 
 
-def clear(store: Store, parts: Sequence[Part] = ()) -> None:
+def clear(store: Store, parts: Iterable[Part]) -> None:
     """Remove what earlier runs have left in a folder: what their manifests and claims list, and nothing else.
 
     What a killed one had begun of it goes as well. `parts` are to be written there next.

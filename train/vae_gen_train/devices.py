@@ -29,7 +29,7 @@ def memory_format(device: torch.device) -> torch.memory_format:
 
 
 def copies_overlap(device: torch.device) -> bool:
-    """Whether copies to and from `device` may go on while the CPU does. Apple's are then wrong (PyTorch, #189690)."""
+    """Whether copies to `device` may go on while the CPU does. Apple's are then wrong (PyTorch, #189690)."""
     return device.type not in ("cpu", "mps")
 
 

@@ -79,7 +79,7 @@ class World:
                 device = torch.device(device.type, self.local_rank)
             torch.zeros(1, device=device).cpu()
             if device.type != "cpu" and device.index is not None:
-                torch.accelerator.set_device_index(device)  # events are recorded on the current device
+                torch.accelerator.set_device_index(device)  # NCCL takes the current one
         except (RuntimeError, AssertionError, ImportError) as error:
             reason = str(error).splitlines()[0].split(". ")[0]
             raise UsageError(f"device {name!r} cannot be used here ({reason}); try auto or cpu") from error

@@ -212,15 +212,14 @@ class PriorFit(nn.Module):
         """The mean reconstruction error of all parts of a step, before one of them is propagated back."""
         error_of = OBJECTIVES[self.config.objective].error
         error = torch.zeros((), device=self.device)
-        for part in parts:
+        for rows, z, _ in parts:
             with torch.no_grad():
-                shown = self._shown(*part)
-                error = error + shown.share * error_of(shown.reconstructed, shown.image).mean()
-        return self.world.average(error)
+                error = error + error_of(self.prior.decoder(z), self._shown_images(rows)).sum()
+        return self.world.average(error / self._images_a_step)
 
     def _shown(self, rows: Tensor, z: Tensor, noise: Tensor) -> Shown:
         """What a part of this process's share of a step shows: of images, draws from their posteriors, and noise."""
-        image = to_float(self._images[rows.cpu().numpy()], self.device)
+        image = self._shown_images(rows)
         landed = self.prior.flow(noise)[0]
         if self.decoder_learns:
             generated, reconstructed = self.prior.decoder(torch.cat([landed, z])).chunk(2)
@@ -229,6 +228,9 @@ class PriorFit(nn.Module):
             with torch.no_grad():
                 reconstructed = self.prior.decoder(z)
         return Shown(len(z) / self._images_a_step, image, landed, generated, reconstructed)
+
+    def _shown_images(self, rows: Tensor) -> Tensor:
+        return to_float(self._images[rows.cpu().numpy()], self.device)
 
     def _decoded_loss(self, shown: Shown, fooling: Tensor, error: Tensor | None) -> Tensor:
         """What the flow and the decoder learn by what is decoded of a part; only its gradient has a meaning.
