@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 from vae_gen.errors import MissingExtraError, UsageError
 
 from vae_gen_train.config import (
@@ -162,7 +162,7 @@ def train(
     data_options = DataOptions(image_size, channels, skip_bad, **vars(tones))
 
     def load_data() -> DataSet:
-        return source.load(data, data_options, resumed, notify=lambda message: options.say(message, quiet))
+        return source.load(data, data_options, resumed, notify=lambda message: messages.say(message, quiet))
 
     world = World.from_environment()
     quiet = quiet or not world.writes
@@ -201,7 +201,7 @@ def train(
         told = [_start(images, name, config, run, device.type, world), advice.memory(config, images.image_shape)]
         told += [] if saved is None else [_going_on(saved.config, config, first_step, run, world, changes)]
         for words in filter(None, told):
-            options.say(words, quiet)
+            messages.say(words, quiet)
         with tqdm(
             total=config.total_steps,
             initial=first_step,
@@ -216,7 +216,7 @@ def train(
                 trainer.train(images, run, config, progress, world)
             else:
                 trainer.resume(images, run, **changes, progress=progress, world=world)
-    options.say(f"the run is in {run}; next: vae-gen export {shlex.quote(str(run))} --out bundles/NAME", quiet)
+    messages.say(f"the run is in {run}; next: vae-gen export {shlex.quote(str(run))} --out bundles/NAME", quiet)
 
 
 def _check_size(
@@ -234,7 +234,7 @@ def _check_size(
 def _start(images: DataSet, name: str, config: TrainConfig, run: Path, device: str, world: World) -> str:
     """The line that says what begins."""
     height, width = images.image_shape[1:]
-    threads = options.count(world.threads(config.threads), "thread")
+    threads = messages.count(world.threads(config.threads), "thread")
     where = f"{device}, {threads}" if world.size == 1 else f"{world.size} processes on {device}, {threads} each"
     steps = f"{config.steps:,} steps" + (f" and {config.prior_steps:,} of the prior" if config.prior_steps else "")
     return f"{name}: {len(images.train):,} pictures of {height}x{width}; {where}; {steps} into {run}"
@@ -251,8 +251,8 @@ def _going_on(
     if kept == usable or "threads" in changes:
         return ""
     return (
-        f"{run} goes on with {options.count(kept, 'thread')}, as before; this process may use "
-        f"{options.count(usable, 'processor')}: --threads {usable} takes as many, and rounds otherwise"
+        f"{run} goes on with {messages.count(kept, 'thread')}, as before; this process may use "
+        f"{messages.count(usable, 'processor')}: --threads {usable} takes as many, and rounds otherwise"
     )
 
 

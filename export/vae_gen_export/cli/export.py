@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 from vae_gen.bundles import as_typed
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 from vae_gen.errors import MissingExtraError, UsageError
 from vae_gen.reading import UNIT
 
@@ -131,10 +131,10 @@ def export(
     variant = Variant(precision, quantize, uint8, batch)
     publish.check_free(out, overwrite)
     if source is not None:
-        options.tell_if_shadowed(source, quiet)
+        messages.tell_if_shadowed(source, quiet)
         model = open_source(source)
         if model.note:
-            options.say(model.note, quiet)
+            messages.say(model.note, quiet)
     else:
         assert module is not None
         assert latent_dim is not None
@@ -145,12 +145,12 @@ def export(
     manifest = publish.publish(model, out, name, licence, fold, overwrite, variant)
     for file, counts in manifest.export["simplified"].items():
         before, after = counts["multiply_adds_before"], counts["multiply_adds_after"]
-        options.say(f"{file}: {before:,} -> {after:,} multiply-adds an image", quiet)
+        messages.say(f"{file}: {before:,} -> {after:,} multiply-adds an image", quiet)
     if quantize:
-        options.say(manifest.export["speed"]["text"], quiet)
+        messages.say(manifest.export["speed"]["text"], quiet)
     worst = max(manifest.export[f"parity_with_{model.reference_key}"].values())
     rounded = "; rounding to bytes alone makes 0.002" if uint8 else ""
-    options.say(f"largest difference from {model.reference_name}: {worst:.2g}{rounded}", quiet)
+    messages.say(f"largest difference from {model.reference_name}: {worst:.2g}{rounded}", quiet)
     what = "decoder" if publish.is_decoder_alone(out) else "bundle"
     command = shlex.join(["vae-gen", "sample", "--model", as_typed(out), "--out", "NEW_FOLDER"])
-    options.say(f"the {what} is in {out}; next: {command}", quiet)
+    messages.say(f"the {what} is in {out}; next: {command}", quiet)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 from vae_gen.errors import BundleError, MissingExtraError, OutputError
 from vae_gen.files import make_folder, whole_file
 
@@ -75,8 +75,8 @@ def simplify(source: Path, target: Path, overwrite: bool, as_json: bool, quiet: 
         steps = what.lines()
         table = [f"{name:14}{first:>14,}{second:>14,}" for name, (first, second) in sizes.items()]
         click.echo("\n".join([*steps, *[""] * bool(steps), f"{'':14}{WHEN[0]:>14}{WHEN[1]:>14}", *table]))
-    options.say(f"largest difference on random data: {difference:.2g} of the largest value", quiet)
-    options.say(f"written to {target}", quiet)
+    messages.say(f"largest difference on random data: {difference:.2g} of the largest value", quiet)
+    messages.say(f"written to {target}", quiet)
 
 
 def _read(source: Path) -> onnx.ModelProto:

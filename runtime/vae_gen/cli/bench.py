@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 from vae_gen.reading import Reading
 
 
@@ -58,7 +58,7 @@ def bench(
     rows: list[dict[str, Any]] = []
     for rate in measure(model, out, Crew(threads, workers, batch_size), seconds, reading):
         if not rows and not as_json:
-            click.echo(f"{model}, {options.count(min(threads or usable_cpus(), usable_cpus()), 'thread')}")
+            click.echo(f"{model}, {messages.count(min(threads or usable_cpus(), usable_cpus()), 'thread')}")
             click.echo(f"{'':8}{'images/s':>10}{'us/image':>10}{'bytes/image':>13}")
         rows.append(dataclasses.asdict(rate))
         if not as_json:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 from vae_gen.errors import UsageError
 from vae_gen.reading import Reading
 
@@ -62,6 +62,6 @@ def decode(
     everything = Indices.of(0, len(latents))
     given = Given(z, latents)
     run = plan(model, None, everything, reading=reading, format=place.format, file=place.file, given=given)
-    with options.progress_bar(len(latents), quiet) as progress:
+    with messages.progress_bar(len(latents), quiet) as progress:
         make_run(run, place.root, Crew(threads, 1, batch_size), overwrite=overwrite, progress=progress)
-    options.say(f"{options.count(len(latents), 'image')} in {options.place(out)}", quiet)
+    messages.say(f"{messages.count(len(latents), 'image')} in {messages.place(out)}", quiet)

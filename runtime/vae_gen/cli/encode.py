@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 
 if TYPE_CHECKING:
     from vae_gen.tones import Tones
@@ -57,12 +57,12 @@ def encode(
     loaded = load_pictures(pictures, network.image_shape, tones, skip_bad)
     if out is not None:
         options.check_not_an_input(out, loaded.files)
-    options.tell_what_is_left_out(loaded, quiet)
-    options.tell_if_unfamiliar(loaded.images, network, tones, quiet)
+    messages.tell_what_is_left_out(loaded, quiet)
+    messages.tell_if_unfamiliar(loaded.images, network, tones, quiet)
     mean, log_var = network.encode(loaded.images)
     if out is not None:
         write_latents(out, loaded.names, mean, log_var)
-        options.say(f"latents of {options.count(len(mean), 'picture')} in {out}", quiet)
+        messages.say(f"latents of {messages.count(len(mean), 'picture')} in {out}", quiet)
     if as_json:
         rows = zip(loaded.names, mean.tolist(), log_var.tolist(), strict=True)
         click.echo(json.dumps([dict(zip(("picture", "mean", "log_var"), row, strict=True)) for row in rows], indent=2))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 
 if TYPE_CHECKING:
     from vae_gen.evaluation import Evaluation
@@ -87,19 +87,19 @@ def evaluate(
     check_range(chosen, 0, samples)
     network = load_bundle(model, threads)
     if seed is None:
-        options.say(f"seed {chosen}", quiet)
+        messages.say(f"seed {chosen}", quiet)
     channels, *size = network.image_shape
     wanted = DataOptions((size[0], size[1]), channels, skip_bad, **vars(tones))
-    loaded = load_data_set(data, wanted, notify=lambda message: options.say(message, quiet))
+    loaded = load_data_set(data, wanted, notify=lambda message: messages.say(message, quiet))
     doubt = _doubt(network.name, data, differences_from_training(network, loaded))
     if doubt:
-        options.say(doubt, quiet)
+        messages.say(doubt, quiet)
     tested = loaded.validation if loaded.test is None else loaded.test
     if len(tested) < FEW:
-        options.say(
+        messages.say(
             f"there are only {len(tested):,} images to compare with: distances and shares of so few say little", quiet
         )
-    with options.progress_bar(STEPS, quiet) as progress:
+    with messages.progress_bar(STEPS, quiet) as progress:
         found = measure(network, loaded, seed=chosen, samples=samples, progress=progress)
 
     # As it can be repeated, without where somebody keeps their files.
@@ -110,7 +110,7 @@ def evaluate(
     click.echo(json.dumps(result, indent=2) if as_json else _table(found))
     if write and network.manifest is not None and network.directory is not None:
         network.manifest.record(network.directory, evaluate=result)
-        options.say(f"recorded in {network.directory / 'manifest.json'}", quiet)
+        messages.say(f"recorded in {network.directory / 'manifest.json'}", quiet)
 
 
 def _doubt(model: str, data: Path, differences: list[str] | None) -> str:

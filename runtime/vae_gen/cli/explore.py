@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 from vae_gen.reading import Reading
 
 
@@ -51,7 +51,7 @@ def explore(
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: server.end())
         click.echo(server.url)
-        options.say(f"the page shows {explorer.name}; Ctrl-C ends it", quiet)
+        messages.say(f"the page shows {explorer.name}; Ctrl-C ends it", quiet)
         if browser:
             threading.Thread(target=_open, args=[server.url], daemon=True).start()  # which may wait for the page
         server.serve()

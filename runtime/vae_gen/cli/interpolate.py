@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 from vae_gen.reading import Reading
 
 if TYPE_CHECKING:
@@ -93,13 +93,13 @@ def interpolate(
     network = load(model, threads, **vars(reading))
     for point in points:
         if is_seed(point) and Path(point).exists():
-            options.say(f"{point} is a seed; ./{point} is the file here", quiet)
+            messages.say(f"{point} is a seed; ./{point} is the file here", quiet)
     found = read_points(points, network, sys.stdin, tones)
     options.check_not_an_input(figure.out, found.files)
     if len(found.names) < 2:
         raise UsageError(f"{found.names[0]} is one point alone; give two or more")
     if len(found.pictures):
-        options.tell_if_unfamiliar(found.pictures, network, tones, quiet)
+        messages.tell_if_unfamiliar(found.pictures, network, tones, quiet)
     elif given := tones.as_options:
         raise UsageError(f"{given[0]} is for pictures, and no point is one")
 
@@ -121,7 +121,7 @@ def interpolate(
     places = [f"{place:.2f}" for place in np.linspace(0, 1, figure.frames)]
     if figure.sheet:
         figure.save_sheet(images, rows, places)
-        options.say(f"{options.count(len(rows), 'row')} of {figure.frames} images in {figure.out}", quiet)
+        messages.say(f"{messages.count(len(rows), 'row')} of {figure.frames} images in {figure.out}", quiet)
     else:
         # The last image of a row is the first of the next one.
         captions = [f"{row}: {place}" for row in rows for place in places[:-1]]
@@ -130,4 +130,4 @@ def interpolate(
             captions.append(f"{rows[-1]}: {places[-1]}")
             frames = np.concatenate([frames, images[-1, -1:]])
         figure.save_animation(frames[:, None], captions)
-        options.say(f"{len(frames)} frames in {figure.out}", quiet)
+        messages.say(f"{len(frames)} frames in {figure.out}", quiet)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 
 if TYPE_CHECKING:
     from vae_gen.tones import Tones
@@ -61,8 +61,8 @@ def reconstruct(
     network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, tones, skip_bad)
     options.check_not_an_input(out, loaded.files)
-    options.tell_what_is_left_out(loaded, quiet)
-    options.tell_if_unfamiliar(loaded.images, network, tones, quiet)
+    messages.tell_what_is_left_out(loaded, quiet)
+    messages.tell_if_unfamiliar(loaded.images, network, tones, quiet)
     mean, _ = network.encode(loaded.images)
     outputs = network.decode(mean)
     errors = sum_of_squared_errors(outputs, loaded.images)
@@ -78,5 +78,5 @@ def reconstruct(
             click.echo(f"{error:10.3f}  {name}")
         if len(errors) > show:
             click.echo(f"       ...  {len(errors) - show} more; --json lists them all")
-        click.echo(f"{errors.mean():10.3f}  mean sum of squared errors of {options.count(len(errors), 'picture')}")
-    options.say(f"{min(show, len(errors))} of {options.count(len(errors), 'picture')} in {out}", quiet)
+        click.echo(f"{errors.mean():10.3f}  mean sum of squared errors of {messages.count(len(errors), 'picture')}")
+    messages.say(f"{min(show, len(errors))} of {messages.count(len(errors), 'picture')} in {out}", quiet)

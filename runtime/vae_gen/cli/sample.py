@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import click
 
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 from vae_gen.defaults import MAX_TEMPERATURE
 from vae_gen.errors import StoppedError, UsageError
 from vae_gen.reading import Reading
@@ -154,12 +154,12 @@ def sample(
         grid=grid,
     )
     if fresh:
-        options.say(f"seed {run.seed}", quiet)
-    with _stopped_by_hand(place.file), cluster(dask) as executor, options.progress_bar(run.images, quiet) as progress:
+        messages.say(f"seed {run.seed}", quiet)
+    with _stopped_by_hand(place.file), cluster(dask) as executor, messages.progress_bar(run.images, quiet) as progress:
         manifest = make_run(run, place.root, replace(crew, executor=executor), resume, overwrite, progress)
     if as_json:
         click.echo(json.dumps(manifest, indent=2))
-    options.say(f"{options.count(run.images, 'image')} in {options.place(out)}", quiet)
+    messages.say(f"{messages.count(run.images, 'image')} in {messages.place(out)}", quiet)
 
 
 @contextmanager

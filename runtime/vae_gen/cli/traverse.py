@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 from vae_gen.reading import Reading
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ def traverse(
     elif picture is not None:
         loaded = load_pictures([picture], network.image_shape, tones)
         options.check_not_an_input(figure.out, loaded.files)
-        options.tell_if_unfamiliar(loaded.images, network, tones, quiet)
+        messages.tell_if_unfamiliar(loaded.images, network, tones, quiet)
         points, _ = network.encode(loaded.images)
     else:
         if seed is None:
             seed = fresh_seed()
-            options.say(f"seed {seed}", quiet)
+            messages.say(f"seed {seed}", quiet)
         points = draw(seed, 0, 1, network.latent_dim)
     if len(points) != 1:
         raise UsageError(f"{len(points)} points to start from are given; a traversal starts from one")
@@ -103,9 +103,9 @@ def traverse(
     texts = [f"{value:+.2f}" for value in values]
     if figure.sheet:
         figure.save_sheet(sweeps, [f"z[{each}]" for each in dims], texts)
-        options.say(f"{options.count(len(sweeps), 'row')} of {figure.frames} images in {figure.out}", quiet)
+        messages.say(f"{messages.count(len(sweeps), 'row')} of {figure.frames} images in {figure.out}", quiet)
     else:
         name = "z" if dim is None else f"z[{dim}]"
         captions = [f"{name} = {text}" for text in texts]
         figure.save_animation(sweeps.swapaxes(0, 1), captions, [str(each) for each in dims])
-        options.say(f"{figure.frames} frames in {figure.out}", quiet)
+        messages.say(f"{figure.frames} frames in {figure.out}", quiet)

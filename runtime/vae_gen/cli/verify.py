@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_gen.cli import options
+from vae_gen.cli import messages, options
 from vae_gen.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: b
     manifests = check.read_manifests(store, place.file)
     images = sum(part.indices.count for manifest in manifests for part in manifest.parts)
     count = min(workers or usable_cpus(), usable_cpus()) if images >= IMAGES_WORTH_PROCESSES else 1
-    with options.progress_bar(images, quiet) as progress:
+    with messages.progress_bar(images, quiet) as progress:
         if count == 1:
             report = check.verify(place.root, manifests, progress=progress)
         else:
@@ -79,14 +79,13 @@ def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: b
         advice = _advice(report, place.file, discard, manifests[0])
         more = [f"{len(commands) - SHOWN:,} more; --json lists them"] if len(commands) > SHOWN else []
         raise DataError("\n".join([_summary(out, report), *advice, *commands[:SHOWN], *more]))
-    options.say(
-        f"{options.count(report.images, 'image')} in {options.count(report.parts, 'part')}: as the manifest says", quiet
-    )
+    parts = messages.count(report.parts, "part")
+    messages.say(f"{messages.count(report.images, 'image')} in {parts}: as the manifest says", quiet)
 
 
 def _summary(out: str, report: Report) -> str:
     bad = report.images - report.good
-    found = options.count(len(report.problems), "problem")
+    found = messages.count(len(report.problems), "problem")
     return f"{out}: {found}" + (f"; {bad:,} of {report.images:,} images are in damaged parts" if bad else "")
 
 
