@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -12,7 +11,7 @@ from typing import Any
 
 import onnx
 from vae_gen.errors import BundleError, OutputError
-from vae_gen.files import make_folder, partial_name
+from vae_gen.files import make_folder, partial_name, remove_tree, when_free
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 from vae_gen.stores.local import LocalStore
 
@@ -168,7 +167,7 @@ def _stage(target: Path) -> Iterator[Path]:
         stage.mkdir()
         yield stage
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        remove_tree(stage, ignore_errors=True)
 
 
 def _move_into_place(whole: Path, target: Path, replaced: Path) -> None:
@@ -177,18 +176,18 @@ def _move_into_place(whole: Path, target: Path, replaced: Path) -> None:
     What was there goes to `replaced`, and comes back if that fails.
     """
     if not target.is_dir():
-        whole.replace(target)
+        when_free(whole.replace, target)
         return
     replaced.mkdir()
     try:
         for name in BUNDLE_FILES:
             if (target / name).exists():
-                (target / name).replace(replaced / name)
-            (whole / name).replace(target / name)
+                when_free((target / name).replace, replaced / name)
+            when_free((whole / name).replace, target / name)
     except BaseException:  # Ctrl-C too
         for name in BUNDLE_FILES:
             if (replaced / name).exists():
-                (replaced / name).replace(target / name)
+                when_free((replaced / name).replace, target / name)
             elif not (whole / name).exists():
-                (target / name).unlink()
+                when_free((target / name).unlink)
         raise

@@ -58,7 +58,7 @@ def fit_components(images: ByteImages) -> Components:
 def evenly_spaced(count: int, most: int) -> npt.NDArray[np.intp]:
     """Which of `count` images stand for all, if `most` may: in order, from the first on, at equal distances."""
     chosen = min(count, most)
-    return np.arange(chosen) * count // max(chosen, 1)
+    return np.arange(chosen, dtype=np.intp) * count // max(chosen, 1)
 
 
 def images_at_a_time(values: int) -> int:

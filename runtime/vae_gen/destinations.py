@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from vae_gen.defaults import FORMATS, SUFFIXES
@@ -34,10 +35,10 @@ def destination(out: str, format: str | None) -> Destination:
         if format not in STREAMED:
             raise UsageError(f"--out - needs --format {' or '.join(STREAMED)}, which can be read from a pipe")
         return Destination(out, out, format)
-    scheme, mark, path = out.rpartition("://")
+    top, path = _top_and_path(out)
     path = path.rstrip("/") or path[:1]
     root, slash, name = path.rpartition("/")
-    root = scheme + mark + (root or slash)
+    root = top + (root or slash)
     if name.lower().endswith(PICTURE_SUFFIXES):
         raise UsageError(
             f"{out} names a picture, and images are written into a folder, even a single one; give its name, or a file "
@@ -57,7 +58,16 @@ def destination(out: str, format: str | None) -> Destination:
                     f"{out} names a file of the format {known}, and --format is {format}; give one of them"
                 )
             return Destination(root, name, known)
-    return Destination(scheme + mark + path, "", format or "png")
+    return Destination(top + path, "", format or "png")
+
+
+def _top_and_path(out: str) -> tuple[str, str]:
+    """What --out begins with, s3:// or on Windows C:, and the path below it, with / between its folders."""
+    scheme, mark, path = out.rpartition("://")
+    if mark:
+        return scheme + mark, path
+    drive, path = os.path.splitdrive(out)  # no drive but on Windows
+    return drive, path.replace(os.sep, "/")
 
 
 _LISTED = ", ".join(SUFFIXES.values())

@@ -63,5 +63,5 @@ class MissingExtraError(VaeGenError):
     def __init__(self, task: str, package: str, extra: str, needs: str = "PyTorch and the packages around it") -> None:
         super().__init__(
             f"{task} needs {needs}, and {package!r} is not installed here; "
-            f"install them with: pip install 'vae-gen[{extra}]'"
+            f'install them with: pip install "vae-gen[{extra}]"'
         )

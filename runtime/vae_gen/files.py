@@ -7,12 +7,16 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, ParamSpec, TypeVar
 
 from vae_gen.errors import OutputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PARTIAL = re.compile(r"\.(.+)\.\d+-\d+\.partial", re.DOTALL)  # group 1: what `partial_label` says
 NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of such bytes
@@ -20,7 +24,10 @@ LONGEST_NAME = 255  # bytes that a file's name may have, on all usual file syste
 LONGEST_LABEL = 200  # bytes; with the numbers it stays below that
 
 PIECE = 1 << 20  # bytes that are read at a time
-ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # a link to itself leads nowhere
+# A link to itself leads nowhere, and Windows calls a name invalid that no file can have, such as *.png.
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
+IN_USE = (5, 32, 33, 1224)  # Windows' errors: access denied, a sharing or a lock violation, a mapped file
+PAUSES = (0.02, 0.05, 0.13, 0.3, 0.5, 1.0)  # seconds
 
 # So that no two temporary names are alike: not in this process, and not in two containers that share a disk and,
 # each within its own, a process number.
@@ -78,12 +85,41 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = target.with_name(partial_name(target.name))
     try:
         yield partial
-        partial.replace(target)
+        when_free(partial.replace, target)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def when_free(change: Callable[P, T], *arguments: P.args, **others: P.kwargs) -> T:
+    """What `change` gives, which renames, replaces or removes something.
+
+    On Windows nobody can as long as a virus scanner or an indexer has the file open: it is tried again for two seconds.
+    """
+    for pause in PAUSES:
+        try:
+            return change(*arguments, **others)
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in IN_USE:
+                raise
+            time.sleep(pause)
+    return change(*arguments, **others)
+
+
+def remove_tree(folder: Path, ignore_errors: bool = False) -> None:
+    """Remove a folder and all in it. Raises OSError, unless errors are to be ignored."""
+    with suppress(OSError):  # most are empty by now
+        folder.rmdir()
+        return
+    import shutil  # it brings a reader of every archive format along
+
+    try:
+        when_free(shutil.rmtree, folder)
+    except OSError:
+        if not ignore_errors:
+            raise
 
 
 def make_folder(path: Path) -> None:

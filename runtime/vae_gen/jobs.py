@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 THREADS_PER_WORKER = {"npy": 2, "idx": 2}
 ENCODING_THREADS_PER_WORKER = 1
 IMAGES_WORTH_PROCESSES = 100_000  # below, they take longer to start than they gain
+HEEDING = 0.5  # seconds, after which Windows lets Ctrl-C interrupt who waits
 EXECUTOR_QUEUE = 1000  # parts handed to an executor whose number of workers is not known
 
 Made = tuple[Part, Record]
@@ -155,7 +156,7 @@ def _spread(
                 running[pool.submit(make, part)] = part
             if not running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            for future in wait(running, HEEDING, return_when=FIRST_COMPLETED).done:
                 part, record = running.pop(future), future.result()
                 progress(part.indices.count)
                 yield part, record

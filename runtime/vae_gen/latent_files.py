@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ CRLF = "\r\n"
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
-def read_latents(source: str, stdin: TextIO, latent_dim: int) -> npt.NDArray[np.float64]:
+def read_latents(source: str, stdin: BinaryIO, latent_dim: int) -> npt.NDArray[np.float64]:
     """Latents [n, latent_dim]: typed numbers ("-1.0,1.0,0.5"), - for lines of them on stdin, or a file.
 
     A file is .npy, .npz (its array `mean`), or text with a line of numbers between commas for each point. Where a line
@@ -30,7 +31,7 @@ def read_latents(source: str, stdin: TextIO, latent_dim: int) -> npt.NDArray[np.
     """
     try:
         if source == "-":
-            return _parse_text(stdin.read(), "stdin", latent_dim)
+            return _parse_text(_text(stdin.read()), "stdin", latent_dim)
         try:
             return np.array([_parse_numbers(source.split(","), latent_dim)])
         except ValueError as error:
@@ -63,13 +64,18 @@ def _read_file(path: Path, latent_dim: int) -> npt.NDArray[np.float64]:
         with path.open("rb") as file:
             latents = np.lib.format.read_array(file, allow_pickle=False)
     else:
-        return _parse_text(path.read_text("utf-8-sig"), str(path), latent_dim)
+        return _parse_text(_text(path.read_bytes()), str(path), latent_dim)
     if latents.ndim != 2 or latents.dtype.kind not in "iuf" or not latents.size or latents.shape[1] != latent_dim:
         shape = list(latents.shape)
         raise DataError(
             f"{path} holds {latents.dtype} numbers of shape {shape}; latents of this model are floats [n, {latent_dim}]"
         )
     return np.asarray(latents, np.float64)
+
+
+def _text(content: bytes) -> str:
+    """In UTF-8, or in UTF-16 as PowerShell writes it: with a mark in front."""
+    return content.decode("utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
 
 
 def _parse_text(text: str, source: str, latent_dim: int) -> npt.NDArray[np.float64]:

@@ -26,9 +26,9 @@ CLAIM = re.compile(r"run(\.\d+-of-\d+)?\.json")
 
 def in_the_way(store: Store, files: Collection[str] = ()) -> list[str]:
     """What `store` holds already where these files, or if none are named any number of parts, are to be."""
-    there = store.names()
     if files:
-        return [name for name in there if name in files]
+        return list(filter(store.holds, files))
+    there = store.names()
     return [] if there == [STATE] and not store.names(STATE) else there  # of a run that was killed as it began
 
 
@@ -144,7 +144,7 @@ class Ledger:
         self._store.sweep(self._written())
         if self._run.appears_at_once(self._store.is_new()):
             return None
-        if self._run.file and self._run.claim_name in self._store.names():
+        if self._run.file and self._store.holds(self._run.claim_name):
             with self._store.open(self._run.claim_name) as file:
                 self._before = file.read()
         write_json(self._store, self._run.claim_name, self._run.about)
@@ -164,7 +164,7 @@ class Ledger:
     def _companions_there(self) -> list[str]:
         """The latents and the contact sheet of the run that made the file there, if this one makes none."""
         run = self._run
-        if run.manifest_name not in self._store.names():
+        if not self._store.holds(run.manifest_name):
             return []
         try:
             there = read_outline(self._store, run.manifest_name, run.file)
@@ -187,7 +187,7 @@ class Ledger:
         name = self._run.manifest_name
         if self._run.file:
             place = self._store.path(self._run.file)
-            known = [name] if name in self._store.names() else []
+            known = [name] if self._store.holds(name) else []
         else:
             claims = claims_in(self._store)  # first: a shard that ends meanwhile has its manifest before its claim goes
             known = [*manifests_in(self._store.names()), *claims]
@@ -198,7 +198,7 @@ class Ledger:
             if differences:
                 raise OutputError(f"{place} already holds another run: {differences}; {way_out}")
         complete = name in known and PARTS in read_json(self._store, name)
-        if complete and (not self._run.file or self._run.file in self._store.names()):
+        if complete and (not self._run.file or self._store.holds(self._run.file)):
             if resume:
                 return read_manifest(self._store, name, self._run.file)
             raise OutputError(
@@ -249,7 +249,7 @@ class Ledger:
 
 def seed_of(store: Store, file: str) -> int | None:
     """The seed of the run whose file of this name, or whose parts, a store holds; None if it holds none of a seed."""
-    names = [name for name in store.names() if name == (f"{file}.{RUN_MANIFEST}" if file else RUN_MANIFEST)]
+    names = list(filter(store.holds, [f"{file}.{RUN_MANIFEST}" if file else RUN_MANIFEST]))
     names += [] if file else claims_in(store)
     if not names:
         return None

@@ -24,6 +24,7 @@ from vae_gen.ledger import check_folders, manifests_in, remove_parts
 from vae_gen.parts import FOLDER_DIGITS, IMAGES_PER_FOLDER, PART_DIGITS, STATE, Part, folder_name
 from vae_gen.run_manifest import OWN_TO_A_SHARD, RunManifest, read_manifest
 from vae_gen.runs import RUN_MANIFEST, Record
+from vae_gen.shell import joined
 from vae_gen.stores import Store, open_store
 
 SHOWN = 3  # names in one message
@@ -75,7 +76,7 @@ class Report:
             shards[shard] = first.command.replace(
                 f"--shard {first.shard}/{first.shards}", f"--shard {shard}/{first.shards}"
             )
-        return [f"{command} --out {shlex.quote(out)} {way}" for command in shards.values()]
+        return [joined([*shlex.split(command), "--out", out, way]) for command in shards.values()]
 
 
 def read_manifests(store: Store, file: str = "") -> list[RunManifest]:
@@ -83,8 +84,7 @@ def read_manifests(store: Store, file: str = "") -> list[RunManifest]:
 
     Raises DataError if there is none or one is damaged.
     """
-    there = store.names()
-    names = [name for name in there if name == f"{file}.{RUN_MANIFEST}"] if file else manifests_in(there)
+    names = list(filter(store.holds, [f"{file}.{RUN_MANIFEST}"])) if file else manifests_in(store.names())
     if not names and not file and store.names(STATE):
         ways = "sample --resume makes the rest, decode --overwrite all"
         raise DataError(f"{store.path('')} holds an unfinished run; {ways}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -12,10 +13,13 @@ from ctypes import c_bool
 from multiprocessing import connection, parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 
+from vae_gen.defaults import MAX_THREADS
 from vae_gen.errors import VaeGenError
 from vae_gen.generate import make_part
 from vae_gen.parts import Part
 from vae_gen.runs import Record, Run
+
+MOST = 61 if sys.platform == "win32" else MAX_THREADS  # processes that can be waited for
 
 _told_to_stop: c_bool | None = None  # in a worker process, from its beginning
 
@@ -41,10 +45,13 @@ class Context(SpawnContext):
 
 @contextmanager
 def local_processes(count: int) -> Iterator[Executor]:
-    """An executor of `count` processes. If the block fails they are told to stop, and stop at their next batch."""
+    """An executor of `count` processes, or as many as there can be.
+
+    If the block fails they are told to stop, and stop at their next batch.
+    """
     context = Context()
     told_to_stop = context.RawValue(c_bool)  # without a lock, which a killed process may hold
-    with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(told_to_stop,)) as pool:
+    with ProcessPoolExecutor(min(count, MOST), context, initializer=_begin, initargs=(told_to_stop,)) as pool:
         try:
             yield pool
         except BaseException:

@@ -210,6 +210,6 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     assert found.returncode == 1
     assert found.stderr == (
         "Error: --dask needs Dask, and 'distributed' is not installed here; "
-        "install them with: pip install 'vae-gen[dask]'\n"
+        'install them with: pip install "vae-gen[dask]"\n'
     )
     assert not Path("out").exists()

@@ -218,5 +218,5 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     assert found.returncode == 1
     assert found.stderr.splitlines()[-1] == (
         f"Error: writing to s3:// needs {missing}, and '{missing}' is not installed here; "
-        "install them with: pip install 'vae-gen[remote]'"
+        'install them with: pip install "vae-gen[remote]"'
     )

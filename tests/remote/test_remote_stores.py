@@ -200,5 +200,5 @@ def test_protocols_that_cannot_be_used_say_why(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delitem(registry._registry, protocol, raising=False)
     with pytest.raises(UsageError, match=r"writing to gs:// needs a package .* here: Please install gcsfs to access"):
         open_store("gs://bucket")
-    with pytest.raises(MissingExtraError, match=r"needs s3fs, .* pip install 'vae-gen\[remote\]'"):
+    with pytest.raises(MissingExtraError, match=r"needs s3fs, .* pip install \"vae-gen\[remote\]\""):
         open_store("s3://bucket")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,11 @@ from tests.runtime import reference
 
 def run(*arguments: object, status: int = 0) -> None:
     assert main([str(argument) for argument in arguments]) == status
+
+
+def stream_of(text: str) -> io.TextIOWrapper:
+    """Such as standard input is, with this text in it."""
+    return io.TextIOWrapper(io.BytesIO(text.encode()))
 
 
 def pixels(path: str | Path) -> np.ndarray:

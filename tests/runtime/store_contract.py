@@ -67,6 +67,8 @@ class StoreContract:
         assert store.names() == [".hidden", "a", "b"]
         assert store.names("a") == ["x", "y"]
         assert store.names("b") == store.names("b/below") == []
+        there = ("a", "b", "a/x", "a/y/z", ".hidden", "missing", "a/missing", "b/below", "missing/x")
+        assert [name for name in there if store.holds(name)] == ["a", "b", "a/x", "a/y/z", ".hidden"]
 
     def test_what_is_removed_is_gone_and_nothing_else(self, store: Store) -> None:
         for name in ("a/x", "a/y/z", "ab", "c"):

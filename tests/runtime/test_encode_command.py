@@ -14,7 +14,7 @@ from vae_gen.latents import draw
 
 from tests.runs import TINY
 from tests.runtime import reference
-from tests.runtime.commands import expected_pixels, run, save_pictures
+from tests.runtime.commands import expected_pixels, run, save_pictures, stream_of
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -51,7 +51,7 @@ def test_names_with_line_ends_can_be_read_again(
     assert printed.partition("\n")[0] == "picture,mean_0,mean_1,mean_2,log_var_0,log_var_1,log_var_2"
     assert [row["picture"] for row in csv.DictReader(io.StringIO(printed, newline=""))] == names
     expected = expected_pixels(reference.encode(expected_pixels(z) / np.float32(255))[0])
-    monkeypatch.setattr("sys.stdin", io.StringIO(printed, newline=None))  # as a text stream is read
+    monkeypatch.setattr("sys.stdin", stream_of(printed))
     for source in ("z.csv", "-"):
         run("decode", "--model", TINY, "--z", source, "--out", "again.npy", "--overwrite", "--quiet")
         np.testing.assert_array_equal(np.load("again.npy"), expected)

@@ -64,7 +64,7 @@ def test_what_is_there_is_told_from_what_nobody_can_tell(tmp_path: Path) -> None
         (Manifest.read, BundleError),
         (lambda path: load_pictures([path], (1, 2, 2)), DataError),
         (load_data_set, DataError),
-        (lambda path: read_latents(str(path), io.StringIO(), 2), DataError),
+        (lambda path: read_latents(str(path), io.BytesIO(), 2), DataError),
     ],
 )
 def test_what_nobody_can_tell_is_not_called_missing(read: Callable[[Path], object], error: type[VaeGenError]) -> None:
@@ -106,7 +106,7 @@ def test_files_with_long_names_alike_do_not_meet(tmp_path: Path) -> None:
 
 
 def read(source: object, text: str = "", latent_dim: int = 3) -> np.ndarray:
-    return read_latents(str(source), io.StringIO(text), latent_dim)
+    return read_latents(str(source), io.BytesIO(text.encode()), latent_dim)
 
 
 def test_latents_survive_every_kind_of_file(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +15,7 @@ from vae_gen.latents import draw
 from tests.conftest import MODELS
 from tests.runs import TINY
 from tests.runtime import reference
-from tests.runtime.commands import expected_pixels, frames_of, pixels, run, save_pictures
+from tests.runtime.commands import expected_pixels, frames_of, pixels, run, save_pictures, stream_of
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -80,7 +79,7 @@ def test_points_of_every_kind_may_be_mixed(monkeypatch: pytest.MonkeyPatch) -> N
     np.save("z.npy", draw(9, 0, 2, 3))
     np.save("images.npy", expected_pixels(draw(10, 0, 2, 3)))
     Image.open("pictures/1.png").save("2.png")  # a name that begins like a seed
-    monkeypatch.setattr(sys, "stdin", io.StringIO("0.1,0.2,0.3\n-1,-2,3\n"))
+    monkeypatch.setattr(sys, "stdin", stream_of("0.1,0.2,0.3\n-1,-2,3\n"))
     points = (7, "7:41", "-0.5,1,2", "0.5,-1,0", "pictures", "2.png", "z.csv", "z.npz", "z.npy", "images.npy", "-")
     run("interpolate", *points, *SMALL, "--frames", 2, "--sheet", "--out", "sheet.png", "--quiet")
     means = encoded(expected_pixels(draw(4, 0, 2, 3)))
@@ -109,7 +108,7 @@ def test_an_array_as_large_as_a_grey_picture_is_one() -> None:
 
 
 def test_opposite_points_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("1,2,3\n2,0,1\n-2,0,-1\n"))
+    monkeypatch.setattr(sys, "stdin", stream_of("1,2,3\n2,0,1\n-2,0,-1\n"))
     assert main(["interpolate", "-", "--model", TINY]) == 2
     assert capsys.readouterr().err.startswith("Error: stdin[1] and stdin[2]: these points lie in opposite directions, ")
 

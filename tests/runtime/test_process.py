@@ -53,7 +53,7 @@ def test_train_and_export_say_what_to_install_where_torch_is_missing(command: li
     # It names the package that is missed first, which is another one where nothing of the extra is installed.
     assert re.fullmatch(
         rf"Error: vae-gen {command[0]} needs PyTorch and the packages around it, and '(torch|onnx|tqdm)' is not "
-        r"installed here; install them with: pip install 'vae-gen\[train\]'\n",
+        r"installed here; install them with: pip install \"vae-gen\[train\]\"\n",
         found.stderr,
     )
 
@@ -152,20 +152,40 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
-def test_a_name_that_the_terminal_cannot_show_is_shown_as_far_as_it_can_be(tmp_path: Path) -> None:
-    def shown(*arguments: str, encoding: str) -> subprocess.CompletedProcess[bytes]:
-        environment = {**os.environ, "PYTHONIOENCODING": encoding}
-        command = [*VAE_GEN, *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=60)
+def shown(*arguments: str, cwd: Path, encoding: str) -> subprocess.CompletedProcess[bytes]:
+    """What the command prints into a pipe where text has this encoding."""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    return subprocess.run(
+        [*VAE_GEN, *arguments], cwd=cwd, env=environment, capture_output=True, check=False, timeout=60
+    )
 
-    folder = os.fsdecode(b"a\xff")
-    assert shown("sample", "--n", "1", "--out", folder, encoding="utf-8").returncode == 0
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+@pytest.mark.parametrize(
+    ("folder", "encoding", "as_shown"),
+    [(os.fsdecode(b"a\xff"), "utf-8", rb"a\udcff"), ("\u4e00\u00fc", "cp1252", b"\\u4e00\xfc")],
+)
+def test_a_name_that_the_terminal_cannot_show_is_shown_as_far_as_it_can_be(
+    tmp_path: Path, folder: str, encoding: str, as_shown: bytes
+) -> None:
+    assert shown("sample", "--n", "1", "--out", folder, cwd=tmp_path, encoding=encoding).returncode == 0
     picture = tmp_path / folder / "000000000.png"
     picture.write_bytes(picture.read_bytes()[:-1])
-    found = shown("verify", folder, encoding="utf-8")
-    assert (found.returncode, found.stdout.partition(b" holds")[0]) == (1, rb".: a\udcff")
+    found = shown("verify", folder, cwd=tmp_path, encoding=encoding)
+    assert (found.returncode, found.stdout.partition(b" holds")[0]) == (1, b".: " + as_shown)
 
+
+def test_latents_go_into_a_pipe_as_utf8_and_come_back_as_shells_write_it(tmp_path: Path) -> None:
     Image.new("L", (28, 28)).save(tmp_path / "\u4e00\u00fc.png")
-    found = shown("encode", "\u4e00\u00fc.png", encoding="cp1252")
-    assert (found.returncode, found.stdout.splitlines()[1].partition(b",")[0]) == (0, b"\\u4e00\xfc.png")
+    found = shown("encode", "\u4e00\u00fc.png", "--quiet", cwd=tmp_path, encoding="cp1252")
+    text = found.stdout.decode()
+    assert text.splitlines()[1].startswith("\u4e00\u00fc.png,")
+    pictures = set()
+    for name, encoding in (("plain", "utf-8"), ("marked", "utf-8-sig"), ("of PowerShell", "utf-16")):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        for z in (name, "-"):
+            command = [*VAE_GEN, "decode", "--z", z, "--out", "again", "--overwrite", "--quiet"]
+            with (tmp_path / name).open("rb") as stdin:
+                subprocess.run(command, cwd=tmp_path, stdin=stdin, check=True, timeout=60)
+            pictures.add((tmp_path / "again/000000000.png").read_bytes())
+    assert len(pictures) == 1

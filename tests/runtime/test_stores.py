@@ -67,7 +67,7 @@ def test_a_local_url_names_the_whole_path(out: str) -> None:
 
 def test_a_url_without_fsspec_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(MissingExtraError, match=r"writing to s3:// needs fsspec.*pip install 'vae-gen\[remote\]'"):
+    with pytest.raises(MissingExtraError, match=r"writing to s3:// needs fsspec.*pip install \"vae-gen\[remote\]\""):
         open_store("s3://bucket/prefix")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 import shutil
 import zipfile
@@ -14,6 +13,7 @@ from vae_gen.cli import main
 from vae_gen.cli import verify as command
 
 from tests.runs import TINY, tree
+from tests.runtime.commands import stream_of
 from tests.runtime.verification import CONTAINERS, FOLDERS, Capture, check, problems, sample
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -91,7 +91,7 @@ def test_who_decoded_standard_input_is_told_to_give_it_again(
     Path("a - b.csv").write_text("1,2,3\n4,5,6\n")
     decode = ["decode", "--model", TINY, "--z", z, "--out", out, "-q"]
     for again in ([], ["--overwrite"]):
-        monkeypatch.setattr("sys.stdin", io.StringIO("1,2,3\n4,5,6\n"))
+        monkeypatch.setattr("sys.stdin", stream_of("1,2,3\n4,5,6\n"))
         assert main([*decode, *again]) == 0
         assert check(out)["good"]
         (Path(out) if "." in out else Path(out, "000000001.png")).unlink()

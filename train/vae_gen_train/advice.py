@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from vae_gen.images import ImageShape
+from vae_gen.shell import quoted
 
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.metrics_log import read_metrics
@@ -58,7 +58,7 @@ def overfitted_prior(run: Path, steps: int) -> str:
     if before is None or after["sse"] <= SPOILT * before["sse"] or not _worse(before["total"], after["total"]):
         return ""
     fewer = (last - steps) // 4
-    command = f" (vae-gen train --resume {shlex.quote(str(run))} --prior-steps {fewer})" if fewer else ""
+    command = f" (vae-gen train --resume {quoted(run)} --prior-steps {fewer})" if fewer else ""
     return (
         f"the prior overfits: the validation images' squared error was {before['sse']:.2f} at step {steps:,} and is "
         f"{after['sse']:.2f} at step {last:,}; more pictures help, or fewer of its steps{command}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from vae_gen.cli import messages, options
 from vae_gen.errors import MissingExtraError, UsageError
+from vae_gen.shell import quoted
 
 from vae_gen_train.config import (
     ADVERSARIAL_TARGETS,
@@ -216,7 +216,7 @@ def train(
                 trainer.train(images, run, config, progress, world)
             else:
                 trainer.resume(images, run, **changes, progress=progress, world=world)
-    messages.say(f"the run is in {run}; next: vae-gen export {shlex.quote(str(run))} --out bundles/NAME", quiet)
+    messages.say(f"the run is in {run}; next: vae-gen export {quoted(run)} --out bundles/NAME", quiet)
 
 
 def _check_size(

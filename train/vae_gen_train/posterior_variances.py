@@ -56,7 +56,7 @@ class Seen:
         They are evenly spread, some or all taken several times if there are fewer. Every process measures as many.
         """
         count += -count % self.world.size
-        rows = self.world.share(np.arange(count) * len(images) // count)
+        rows = self.world.share(np.arange(count, dtype=np.intp) * len(images) // count)
         size = max(1, BATCH_VALUES // images[0].size)
         found = []
         for start in range(0, len(rows), size):

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+TO_STOP = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # as far as a system has them
+
 
 @contextmanager
 def stop_signals(notice: Callable[[int], None], insist: bool) -> Iterator[Callable[[], int]]:
-    """Within it, the first SIGINT, SIGTERM or SIGHUP is only noted, and `notice` called with it at once.
+    """Within it, the first signal to stop is only noted, and `notice` called with it at once.
 
     A second one acts as it always does, or not at all if `insist` is False. What is yielded gives the number of the
     first signal, or 0. Signals that are ignored (nohup) stay so.
@@ -21,7 +23,7 @@ def stop_signals(notice: Callable[[int], None], insist: bool) -> Iterator[Callab
         yield lambda: 0
         return
     received: list[int] = []
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in TO_STOP if hasattr(signal, name)]
     before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 

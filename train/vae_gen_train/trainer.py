@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -28,7 +27,8 @@ from typing import Any
 import torch
 from vae_gen.datasets import DataSet
 from vae_gen.errors import OutputError, StoppedError, UsageError, VaeGenError
-from vae_gen.files import make_folder, whole_file
+from vae_gen.files import make_folder, when_free, whole_file
+from vae_gen.shell import quoted
 from vae_gen.stores.local import LocalStore
 
 from vae_gen_train import advice, checkpoint
@@ -83,9 +83,7 @@ def check_new(run: Path) -> None:
         which = "it" if file == run else file
         raise OutputError(f"cannot write to {run}: {which} is a file; give --out the name of a directory")
     if LocalStore(str(run)).names():
-        raise OutputError(
-            f"{run} is not empty; choose another --out, or continue a run with --resume {shlex.quote(str(run))}"
-        )
+        raise OutputError(f"{run} is not empty; choose another --out, or continue a run with --resume {quoted(run)}")
 
 
 def resume(
@@ -303,7 +301,7 @@ class _Run:
         """Say that a step is done, and once, where that is so, that fewer threads would be faster."""
         self.progress.step(step)
         if self.contention is not None and (better := self.contention.better_threads()) is not None:
-            threads, run = self.contention.threads, shlex.quote(str(self.run))
+            threads, run = self.contention.threads, quoted(self.run)
             self.progress.say(
                 f"other processes keep the {threads} threads from running together, and each waits for the others; "
                 f"fewer may be much faster: Ctrl-C, then vae-gen train --resume {run} --threads {better}"
@@ -311,7 +309,7 @@ class _Run:
             self.contention = None
 
     def _how_to_go_on(self, step: int) -> str:
-        run = shlex.quote(str(self.run))
+        run = quoted(self.run)
         if step == self.config.total_steps:
             return f"all {step} steps are saved; finish with --resume {run}"
         return f"step {step} of {self.config.total_steps} is saved; go on with --resume {run}"
@@ -324,12 +322,12 @@ class _Run:
         about |= {"source": dict(self.data.origin)} if self.data.origin else {}
         with whole_file(self.run / CONFIG) as partial:
             partial.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
-        (self.run / DIVERGED).unlink(missing_ok=True)
+        when_free((self.run / DIVERGED).unlink, missing_ok=True)
         make_folder(self.run / RECONSTRUCTIONS)
         for path in (self.run / RECONSTRUCTIONS).glob("step-*.png"):
             step = path.stem.removeprefix("step-")
             if step.isdecimal() and int(step) > first_step:
-                path.unlink()
+                when_free(path.unlink)
 
     def _latents(self) -> dict[str, list[float]]:
         return latent_statistics(self.network, self.data.validation, self.device)

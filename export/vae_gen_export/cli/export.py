@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from vae_gen.bundles import as_typed
 from vae_gen.cli import messages, options
 from vae_gen.errors import MissingExtraError, UsageError
 from vae_gen.reading import UNIT
+from vae_gen.shell import joined
 
 
 @click.command()
@@ -152,5 +152,5 @@ def export(
     rounded = "; rounding to bytes alone makes 0.002" if uint8 else ""
     messages.say(f"largest difference from {model.reference_name}: {worst:.2g}{rounded}", quiet)
     what = "decoder" if publish.is_decoder_alone(out) else "bundle"
-    command = shlex.join(["vae-gen", "sample", "--model", as_typed(out), "--out", "NEW_FOLDER"])
+    command = joined(["vae-gen", "sample", "--model", as_typed(out), "--out", "NEW_FOLDER"])
     messages.say(f"the {what} is in {out}; next: {command}", quiet)

@@ -9,6 +9,7 @@ from typing import Any
 from vae_gen.data_options import DataOptions
 from vae_gen.files import as_text
 from vae_gen.manifest import DECODER, ENCODER
+from vae_gen.shell import quoted
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.metrics_log import read_metrics
@@ -41,7 +42,7 @@ def open_run(run: Path) -> Networks:
             "packages": checkpoint.packages,
         },
         metrics={"command": _command(config, *remembered(run)), **_metrics(run, checkpoint.step, config)},
-        note=f"{run} is not finished: {unfinished}; go on with vae-gen train --resume {shlex.quote(str(run))}"
+        note=f"{run} is not finished: {unfinished}; go on with vae-gen train --resume {quoted(run)}"
         if unfinished
         else "",
     )

@@ -16,8 +16,9 @@ import click
 from vae_gen.errors import StoppedError, VaeGenError, did_you_mean
 from vae_gen.version import __version__
 
+CLOSED_PIPE = (errno.EPIPE, errno.EINVAL) if os.name == "nt" else (errno.EPIPE,)
 # What writing to standard output can fail with.
-OF_PIPES_AND_DISKS = (None, errno.EPIPE, errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OF_PIPES_AND_DISKS = (None, *CLOSED_PIPE, errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # The commands by name, in the order of the help page. train, export and simplify live in packages that this one never
 # imports, so they are named here as text, as a plugin is.
@@ -113,7 +114,7 @@ def _show(error: Exception) -> int:
             message = f"Error: {error.strerror or error}"
         case _:
             _close_stdout()
-            if isinstance(error, BrokenPipeError):  # who closed the pipe knows
+            if getattr(error, "errno", None) in CLOSED_PIPE:  # who closed it knows
                 return status
             message = f"Error: standard output: {error}"
     click.echo(message, err=True)
@@ -141,7 +142,7 @@ def _show_what_is_no_text() -> None:
 
 def entry_point() -> None:
     """The program `vae-gen`."""
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # the last is Windows'
         number = getattr(signal, name, None)
         # Leave by the way on which half-written files are removed, unless nohup or the like said to go on.
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:

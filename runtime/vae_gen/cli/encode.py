@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,4 +68,6 @@ def encode(
         rows = zip(loaded.names, mean.tolist(), log_var.tolist(), strict=True)
         click.echo(json.dumps([dict(zip(("picture", "mean", "log_var"), row, strict=True)) for row in rows], indent=2))
     elif out is None:
-        click.echo(to_csv(loaded.names, mean, log_var), nl=False)
+        lines = to_csv(loaded.names, mean, log_var)
+        # In a file it is UTF-8, whatever this terminal's letters are.
+        click.echo(lines if sys.stdout.isatty() else lines.encode("utf-8", "backslashreplace"), nl=False)

@@ -301,6 +301,5 @@ pictures_argument = click.argument("pictures", nargs=-1, required=True, type=Pat
 
 def check_not_an_input(out: Path, files: Iterable[Path]) -> None:
     """Raise UsageError if writing `out` would replace one of the files that were read."""
-    target = out.resolve()
-    if any(file.resolve() == target for file in files):
+    if out.exists() and any(out.samefile(file) for file in files):
         raise UsageError(f"--out {out} would replace a file that is read; choose another --out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shlex
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from vae_gen.paths import traversal
 from vae_gen.pictures import inverted, picture_in
 from vae_gen.png import encode_png
 from vae_gen.reading import Reading
+from vae_gen.shell import joined
 from vae_gen.tones import AS_THEY_ARE, Tones
 
 SWEEP = tuple(range(-3, 4))  # standard deviations of N(0, 1); a filmstrip has a picture at each
@@ -47,7 +47,7 @@ class Explorer:
         model.check()
         _ = model.decoder_sha256  # of the file as it was read
         self._model, self._white = model, tones.white
-        self._options = shlex.join(["--model", given, *reading.as_options])
+        self._options = joined(["--model", given, *reading.as_options])
         self._turn = threading.Lock()  # whose turn it is has all processors
 
     @property

@@ -7,6 +7,7 @@ with store.create("000012.npy") as file:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
@@ -49,7 +50,13 @@ class Store(Protocol):
         """The file `name` to read; seekable."""
 
     def names(self, folder: str = "") -> list[str]:
-        """The sorted names of files and folders directly in `folder`; none where there is nothing."""
+        """The sorted names of files and folders directly in `folder`; none where there is nothing.
+
+        What file managers leave in every folder that they have shown is not listed.
+        """
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a file or a folder `name`. Some disks take A for a, and list neither as it is asked for."""
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with all in it; nothing if it is not there."""
@@ -87,7 +94,7 @@ def open_store(out: str) -> Store:
     if scheme in LOCAL_SCHEMES:  # fsspec's own stages in the folder for temporary files, perhaps on another disk
         if not path.startswith("/"):  # it would be a folder below the current one, and below a worker's
             raise UsageError(f"{out} has no path from / on; write {scheme}:///folder, or a path that is no URL")
-        return LocalStore(path)
+        return LocalStore(path[1:] if os.path.splitdrive(path[1:])[0] else path)  # file:///C:/folder
     from vae_gen.stores.remote import RemoteStore
 
     return RemoteStore(out)

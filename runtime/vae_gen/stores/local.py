@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from vae_gen.errors import DataError, OutputError
-from vae_gen.files import PARTIAL, partial_label, partial_name, whole_file
-
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None  # type: ignore[assignment]
+from vae_gen.files import PARTIAL, partial_label, partial_name, remove_tree, when_free, whole_file
+from vae_gen.stores.locks import acquire, release
 
 LOCK = "lock.0-0.partial"  # ends the names of lock files, which are hidden, and which `sweep` keeps
+OF_FILE_MANAGERS = re.compile(r"\.DS_Store|\._.*|desktop\.ini|Thumbs\.db", re.DOTALL | re.IGNORECASE)
 TOP = "images"  # what the top is called in temporary names
 NEW_FILE = os.O_CREAT | os.O_WRONLY | os.O_EXCL | getattr(os, "O_BINARY", 0)
 RELATIVE = {os.open, os.rename} <= os.supports_dir_fd  # not on Windows
@@ -55,7 +53,7 @@ class LocalFolder:
         prefix = "" if RELATIVE else f"{self._target}{os.sep}"
         try:
             for name in sorted(os.listdir(stage)):  # noqa: PTH208
-                os.replace(self._prefix + name, prefix + name, src_dir_fd=self._directory, dst_dir_fd=target)
+                when_free(os.replace, self._prefix + name, prefix + name, src_dir_fd=self._directory, dst_dir_fd=target)
         finally:
             if target is not None:
                 os.close(target)
@@ -103,7 +101,7 @@ class LocalStore:
             if name:
                 _replace_folder(stage, target)
             elif whole:
-                stage.rename(target)
+                when_free(stage.rename, target)
             else:
                 folder.move_files(stage)
         except OSError as error:
@@ -113,7 +111,7 @@ class LocalStore:
         finally:
             if folder is not None:
                 folder.close()
-            _remove_tree(stage, ignore_errors=True)
+            remove_tree(stage, ignore_errors=True)
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -130,17 +128,20 @@ class LocalStore:
             return []
         except OSError as error:
             raise DataError(f"cannot read {self.path(folder)}: {error.strerror or error}") from error
-        return sorted(name for name in there if not PARTIAL.fullmatch(name))
+        return sorted(name for name in there if not (PARTIAL.fullmatch(name) or OF_FILE_MANAGERS.fullmatch(name)))
+
+    def holds(self, name: str) -> bool:
+        return os.path.lexists(Path(self.root, name))
 
     def remove(self, name: str) -> None:
         target = Path(self.root, name)
         try:
             if not target.is_dir() or target.is_symlink():
-                target.unlink()
+                when_free(target.unlink)
             elif name:
                 _remove_folder(target)
             else:
-                _remove_tree(target)
+                remove_tree(target)
         except NOTHING_THERE:
             pass
         except OSError as error:
@@ -159,7 +160,9 @@ class LocalStore:
                 for entry in list(place.iterdir()):
                     match = PARTIAL.fullmatch(entry.name)
                     if match and match[1] in ours:
-                        _discard(entry)
+                        # Windows removes no lock that is held, as this process may hold it.
+                        with suppress(PermissionError) if entry.name.endswith(LOCK) else nullcontext():
+                            _discard(entry)
             except NOTHING_THERE:
                 pass
             except OSError as error:
@@ -170,7 +173,7 @@ class LocalStore:
         top = Path(self.root)
         path = top.with_name(f".{partial_label(top.name)}.{LOCK}") if beside else top / f".{partial_label(name)}.{LOCK}"
         try:
-            file = _lock(path, wait)
+            file = acquire(path, wait)
         except BlockingIOError as error:
             raise OutputError(
                 f"another process is at work on {self.path(name)}; wait for it, or choose another --out"
@@ -181,8 +184,7 @@ class LocalStore:
             yield
         finally:
             if file is not None:
-                path.unlink(missing_ok=True)
-                os.close(file)
+                release(path, file)
 
     def _make(self, folder: Path, name: str) -> None:
         try:
@@ -196,28 +198,10 @@ class LocalStore:
             raise OutputError(f"cannot write {self.path(name)}: {error.strerror or error}") from error
 
 
-def _lock(path: Path, wait: bool) -> int | None:
-    """The file at `path`, made if need be, open and locked by this process. Raises OSError."""
-    if fcntl is None:
-        return None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file), path.stat()):
-                    return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)  # its last owner has removed it meanwhile
-
-
 def _replace_folder(stage: Path, target: Path) -> None:
     while True:  # another process may publish the same name between the two renames
         try:
-            stage.rename(target)
+            when_free(stage.rename, target)
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -228,21 +212,12 @@ def _replace_folder(stage: Path, target: Path) -> None:
 
 def _remove_folder(target: Path) -> None:
     # Out of sight first, so that nobody sees half of it.
-    aside = target.rename(target.with_name(partial_name(target.name)))
-    _remove_tree(aside)
+    aside = when_free(target.rename, target.with_name(partial_name(target.name)))
+    remove_tree(aside)
 
 
 def _discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        _remove_tree(path)
+        remove_tree(path)
     else:
-        path.unlink(missing_ok=True)
-
-
-def _remove_tree(folder: Path, ignore_errors: bool = False) -> None:
-    with suppress(OSError):  # most are empty by now
-        folder.rmdir()
-        return
-    import shutil  # it brings a reader of every archive format along
-
-    shutil.rmtree(folder, ignore_errors)
+        when_free(path.unlink, missing_ok=True)

@@ -203,6 +203,10 @@ class RemoteStore:
         found = {path.rstrip("/")[len(start) :] for path in there}
         return sorted(name for name in found if name and not PARTIAL.fullmatch(name))
 
+    def holds(self, name: str) -> bool:
+        folder, _, file = name.rpartition("/")
+        return file in self.names(folder)
+
     def remove(self, name: str) -> None:
         with _as(OutputError, f"cannot remove {self.path(name)}"):
             fs, target = self._find(name)

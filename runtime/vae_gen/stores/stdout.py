@@ -50,6 +50,9 @@ class StdoutStore:
     def names(self, folder: str = "") -> list[str]:
         return []
 
+    def holds(self, name: str) -> bool:
+        return False
+
     def remove(self, name: str) -> None:
         pass
 
