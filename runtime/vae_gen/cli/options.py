@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -20,6 +21,8 @@ from vae_gen.tones import Tones
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from vae_gen.figures import Figure
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
@@ -95,6 +98,23 @@ def not_empty(context: click.Context, parameter: click.Parameter, value: str) ->
 MODEL = ModelType()
 
 
+def _grouped(name: str, make: Callable[..., Any], *parameters: Decorator) -> Decorator:
+    """Parameters of a command that reach it as its one argument `name`: what `make` makes of them, by its own names."""
+    names = list(inspect.signature(make).parameters)
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def called(*arguments: Any, **values: Any) -> Any:
+            group = {each: values.pop(each) for each in names}
+            return command(*arguments, **{name: make(**group)}, **values)
+
+        for parameter in reversed(parameters):
+            parameter(called)
+        return called
+
+    return decorate
+
+
 def _names_the_model(*parameters: Decorator) -> Decorator:
     """Parameters that reach the command as its argument `model`; of a path that is not meant, it is told."""
 
@@ -136,7 +156,9 @@ model_argument = _names_the_model(
     click.argument("model", type=MODEL, required=False),
     click.option("--model", "model_too", type=MODEL, help=f"The same as MODEL.  [default: {DEFAULT}]"),
 )
-_reading_options = (
+reading_options = _grouped(
+    "reading",
+    Reading,
     click.option(
         "--layout",
         type=click.Choice(list(LAYOUTS), case_sensitive=False),
@@ -192,7 +214,6 @@ white_option = click.option(
     help="The value that is white in arrays, and in grey pictures of more than 8 bits: 4095 for 12 bits "
     "in 16. Default: 65535 for 16 bits, 255 for bytes, 1 for floats.",
 )
-_invert_option = click.option("--invert", is_flag=True, help="Swap black and white in the pictures first.")
 image_size_option = click.option(
     "--image-size",
     metavar="H[xW]",
@@ -224,30 +245,12 @@ destination_option = click.option(
 )
 
 
-def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--layout, --value-range and --output-name, which reach the command as its argument `reading`."""
-
-    @functools.wraps(command)
-    def called(
-        *arguments: Any, layout: str | None, value_range: Range | None, output_name: str | None, **others: Any
-    ) -> Any:
-        return command(*arguments, reading=Reading(layout, value_range, output_name), **others)
-
-    for option in reversed(_reading_options):
-        option(called)
-    return called
-
-
-def tones_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--white and --invert, which reach the command as its argument `tones`."""
-
-    @functools.wraps(command)
-    def called(*arguments: Any, white: float | None, invert: bool, **others: Any) -> Any:
-        return command(*arguments, tones=Tones(invert, white), **others)
-
-    for option in (_invert_option, white_option):
-        option(called)
-    return called
+tones_options = _grouped(
+    "tones",
+    Tones,
+    white_option,
+    click.option("--invert", is_flag=True, help="Swap black and white in the pictures first."),
+)
 
 
 def figure_options(name: str, *, sheet: str, frames: str, caption: str) -> Decorator:
@@ -256,7 +259,18 @@ def figure_options(name: str, *, sheet: str, frames: str, caption: str) -> Decor
     `name` is that of the file, without its suffix; the others are what the command does by these options.
     """
     kinds = "ends in .gif, .webp, .png or .apng; it is replaced"
-    parameters = (
+
+    def make(
+        out: Path | None, sheet: bool, frames: int | None, fps: float | None, caption: bool, scale: int | None
+    ) -> Figure:
+        from vae_gen.figures import Figure
+
+        out = out or Path(f"{name}.png" if sheet else f"{name}.gif")
+        return Figure(out, sheet, frames or (11 if sheet else 60), fps, caption, scale)
+
+    return _grouped(
+        "figure",
+        make,
         click.option(
             "--out", type=PathType(), help=f"A file that {kinds}.  [default: {name}.gif, or {name}.png of a sheet]"
         ),
@@ -270,30 +284,6 @@ def figure_options(name: str, *, sheet: str, frames: str, caption: str) -> Decor
             help="Enlarge each pixel. Default: to about 224 pixels, or 64 for each of several pictures.",
         ),
     )
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(command)
-        def called(
-            *arguments: Any,
-            out: Path | None,
-            sheet: bool,
-            frames: int | None,
-            fps: float | None,
-            caption: bool,
-            scale: int | None,
-            **others: Any,
-        ) -> Any:
-            from vae_gen.figures import Figure
-
-            out = out or Path(f"{name}.png" if sheet else f"{name}.gif")
-            figure = Figure(out, sheet, frames or (11 if sheet else 60), fps, caption, scale)
-            return command(*arguments, figure=figure, **others)
-
-        for parameter in reversed(parameters):
-            parameter(called)
-        return called
-
-    return decorate
 
 
 pictures_argument = click.argument("pictures", nargs=-1, required=True, type=PathType())
