@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from vae_gen.defaults import INDEX_DIGITS
 from vae_gen.errors import BundleError, OutputError
 from vae_gen.images import ByteImages, ImageShape
 from vae_gen.indices import Indices
-from vae_gen.latents import Latents, draw
+from vae_gen.latents import Latents
 from vae_gen.manifest import DECODER
 from vae_gen.model import Model, load
 from vae_gen.parts import Part
@@ -62,9 +62,7 @@ def make_part(
             f"{model.decoder_sha256}, not {run.decoder_sha256}"
         )
     store = open_store(out)
-
-    latents_of = partial(latents_in, run, model.latent_dim)
-    batches = decode_each(model, latents_of, part.indices, batch_size, threads)
+    batches = decode_each(model, run, part.indices, batch_size, threads)
     # A new folder that appears at once must say whose it is; other runs have said so before.
     claim = (run.claim_name, to_json(run.about)) if run.appears_at_once(store.is_new()) else None
     record = write_part(store, run, part, batches, progress, claim)
@@ -114,25 +112,12 @@ def plan(model: str, seed: int | None, indices: Indices, *, reading: Reading = A
     Raises BundleError if there is no such model, UsageError if a value is out of range.
     """
     network = open_model(model, reading)
-    identity = (network.name, network.decoder_sha256, network.image_shape, network.reading)
+    identity = (network.name, network.decoder_sha256, network.image_shape, network.latent_dim, network.reading)
     return Run(model, *identity, seed=seed, indices=indices, reading=reading, **options)
 
 
-def latents_in(run: Run, latent_dim: int, indices: Indices) -> Latents:
-    """Those of these images of a run: given, or drawn and times its temperature; float32 [n, latent_dim]."""
-    if run.seed is None:
-        assert run.given is not None
-        return np.concatenate([run.given.latents[each.start : each.stop] for each in indices.ranges])
-    pieces = [draw(run.seed, each.start, len(each), latent_dim) for each in indices.ranges]
-    return np.concatenate(pieces) * np.float32(run.temperature)
-
-
 def decode_each(
-    model: Model,
-    latents_of: Callable[[Indices], Latents],
-    indices: Indices,
-    batch_size: int | None = None,
-    threads: int = 1,
+    model: Model, run: Run, indices: Indices, batch_size: int | None = None, threads: int = 1
 ) -> Iterator[Batch]:
     """Indices, latents and images in batches of `batch_size`, in order, made by `threads` threads.
 
@@ -140,7 +125,7 @@ def decode_each(
     """
 
     def make(piece: Indices) -> Batch:
-        z = latents_of(piece)
+        z = run.z(piece)
         return piece, z, model.decode_bytes(z)
 
     size = batch_size or min(MAX_BATCH, max(1, BATCH_BYTES // math.prod(model.image_shape)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vae_gen.bundles import shipped
 from vae_gen.cpus import usable_cpus
 from vae_gen.errors import OutputError, UsageError, VaeGenError
-from vae_gen.generate import Progress, latents_in, make_part, open_model
+from vae_gen.generate import Progress, make_part, open_model
 from vae_gen.images import grid
 from vae_gen.ledger import Ledger
 from vae_gen.parts import STATE, Part
@@ -85,7 +85,7 @@ def _make_run(
 ) -> dict[str, Any]:
     if overwrite:  # where nothing can be decoded, what is there stays
         model = open_model(run.model, run.reading)
-        model.decode_bytes(latents_in(run, model.latent_dim, run.indices.slice(0, 1)))
+        model.decode_bytes(run.z(run.indices.slice(0, 1)))
     with _alone(run, store):
         complete = ledger.open(resume, overwrite)
     if complete is not None:
@@ -179,6 +179,6 @@ def _write_grid(store: Store, run: Run) -> None:
     rows, columns = run.grid or (1, 1)
     model = open_model(run.model, run.reading)
     first = run.indices.slice(0, rows * columns)
-    images = model.decode_bytes(latents_in(run, model.latent_dim, first))
+    images = model.decode_bytes(run.z(first))
     with store.create(run.grid_name) as file:
         file.write(encode_figure(grid(images, min(columns, first.count))))

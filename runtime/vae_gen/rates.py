@@ -6,13 +6,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from vae_gen.cpus import usable_cpus
 from vae_gen.defaults import SUFFIXES
 from vae_gen.errors import OutputError
-from vae_gen.generate import decode_each, latents_in, open_model, plan
+from vae_gen.generate import decode_each, open_model, plan
 from vae_gen.indices import Indices
 from vae_gen.jobs import Crew, make_run
 from vae_gen.reading import AS_STATED, Reading
@@ -56,13 +55,8 @@ def measure(
 def _decode(run: Run, crew: Crew) -> tuple[float, int]:
     network = open_model(run.model, run.reading)
     begin = time.perf_counter()
-    for _ in decode_each(
-        network,
-        partial(latents_in, run, network.latent_dim),
-        run.indices,
-        crew.batch_size,
-        min(crew.threads or usable_cpus(), usable_cpus()),
-    ):
+    threads = min(crew.threads or usable_cpus(), usable_cpus())
+    for _ in decode_each(network, run, run.indices, crew.batch_size, threads):
         pass
     return time.perf_counter() - begin, 0
 

@@ -15,7 +15,7 @@ from vae_gen import deflate
 from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
-from vae_gen.latents import Latents, check_seed
+from vae_gen.latents import Latents, check_seed, draw
 from vae_gen.parts import GRID, STATE, Parts, beside, check_idx_count, check_shard, cut, share
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
@@ -59,6 +59,7 @@ class Run:
     model_name: str
     decoder_sha256: str
     image_shape: tuple[int, int, int]  # channels, height, width
+    latent_dim: int
     read_as: Reading  # how its output is read, all of it said
     seed: int | None  # None: of given latents
     indices: Indices
@@ -199,6 +200,14 @@ class Run:
             "latents": self.latents,
             "grid": f"{self.grid[0]}x{self.grid[1]}" if self.grid else None,
         }
+
+    def z(self, indices: Indices) -> Latents:
+        """The latents of these of its images: given, or drawn and times the temperature; float32 [n, latent_dim]."""
+        if self.given is not None:
+            return np.concatenate([self.given.latents[each.start : each.stop] for each in indices.ranges])
+        assert self.seed is not None
+        pieces = [draw(self.seed, each.start, len(each), self.latent_dim) for each in indices.ranges]
+        return np.concatenate(pieces) * np.float32(self.temperature)
 
     def manifest(self, records: list[Record]) -> dict[str, Any]:
         """What is said of the run, or of its shard, when all its parts are there."""

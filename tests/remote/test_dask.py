@@ -155,7 +155,7 @@ def test_a_full_disk_of_the_workers_is_named(
 def test_a_model_that_the_workers_do_not_have_is_named(local_cluster: distributed.LocalCluster) -> None:
     shutil.copytree(MODELS / "tiny", "mine")
     model = load("mine", threads=1)
-    identity = (model.name, model.decoder_sha256, model.image_shape, model.reading)
+    identity = (model.name, model.decoder_sha256, model.image_shape, model.latent_dim, model.reading)
     run = Run("mine", *identity, seed=3, indices=Indices.of(0, 30), part_size=10)
     shutil.move("mine", "away")
     with vae_gen_cluster.cluster(local_cluster.scheduler_address) as executor:

@@ -46,7 +46,9 @@ WHAT = ["sample", "--model", str(MODELS / "tiny"), "--n", "20000", "--format", "
 def run_of(model: Path, **values: object) -> Run:
     opened = load(model, threads=1)
     values = {"seed": 3, "indices": Indices.of(0, 1000), "format": "npy", "part_size": 90, "latents": True, **values}
-    return Run(str(model), opened.name, opened.decoder_sha256, opened.image_shape, opened.reading, **values)
+    return Run(
+        str(model), opened.name, opened.decoder_sha256, opened.image_shape, opened.latent_dim, opened.reading, **values
+    )
 
 
 def test_a_run_is_of_a_seed_or_of_given_latents() -> None:
