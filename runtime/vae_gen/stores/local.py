@@ -20,7 +20,6 @@ LOCK = "lock.0-0.partial"  # ends the names of lock files, which are hidden, and
 OF_FILE_MANAGERS = re.compile(r"\.DS_Store|\._.*|desktop\.ini|Thumbs\.db", re.DOTALL | re.IGNORECASE)
 TOP = "images"  # what the top is called in temporary names
 NEW_FILE = os.O_CREAT | os.O_WRONLY | os.O_EXCL | getattr(os, "O_BINARY", 0)
-RELATIVE = {os.open, os.rename} <= os.supports_dir_fd  # not on Windows
 NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
 
 
@@ -28,16 +27,13 @@ class LocalFolder:
     """Files made in the directory `stage`; messages call it `target`."""
 
     def __init__(self, stage: Path, target: Path) -> None:
-        self._target = str(target)
-        # Names relative to an open directory spare the kernel the way to it.
-        self._directory = os.open(stage, os.O_RDONLY) if RELATIVE else None
-        self._prefix = "" if RELATIVE else f"{stage}{os.sep}"
+        self._prefix, self._target = f"{stage}{os.sep}", str(target)
 
     def write(self, name: str, content: bytes) -> None:
         try:
             if "/" in name:
-                os.mkdir(self._prefix + os.path.dirname(name), dir_fd=self._directory)  # noqa: PTH120
-            file = os.open(self._prefix + name, NEW_FILE, 0o666, dir_fd=self._directory)
+                os.mkdir(self._prefix + os.path.dirname(name))  # noqa: PTH102, PTH120
+            file = os.open(self._prefix + name, NEW_FILE, 0o666)
             try:
                 written = os.write(file, content)
                 while written < len(content):
@@ -46,21 +42,6 @@ class LocalFolder:
                 os.close(file)
         except OSError as error:
             raise OutputError(f"cannot write {self._target}{os.sep}{name}: {error.strerror or error}") from error
-
-    def move_files(self, stage: Path) -> None:
-        """Move each file from the stage to the target, which is there."""
-        target = os.open(self._target, os.O_RDONLY) if RELATIVE else None
-        prefix = "" if RELATIVE else f"{self._target}{os.sep}"
-        try:
-            for name in sorted(os.listdir(stage)):  # noqa: PTH208
-                when_free(os.replace, self._prefix + name, prefix + name, src_dir_fd=self._directory, dst_dir_fd=target)
-        finally:
-            if target is not None:
-                os.close(target)
-
-    def close(self) -> None:
-        if self._directory is not None:
-            os.close(self._directory)
 
 
 @dataclass(frozen=True)
@@ -93,24 +74,21 @@ class LocalStore:
         if not target.is_dir() and os.path.lexists(target):
             raise OutputError(f"cannot write to {target}: it is a file; give the name of a folder")
         stage = target.with_name(partial_name(target.name)) if whole else target / partial_name(label or TOP)
-        folder = None
         try:
             stage.mkdir()
-            folder = LocalFolder(stage, target)
-            yield folder
+            yield LocalFolder(stage, target)
             if name:
                 _replace_folder(stage, target)
             elif whole:
                 when_free(stage.rename, target)
             else:
-                folder.move_files(stage)
+                for entry in sorted(stage.iterdir()):
+                    when_free(entry.replace, target / entry.name)
         except OSError as error:
             if whole and not name and target.is_dir():
                 raise OutputError(f"cannot write to {target}: another process has made it meanwhile") from error
             raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
         finally:
-            if folder is not None:
-                folder.close()
             remove_tree(stage, ignore_errors=True)
 
     @contextmanager
