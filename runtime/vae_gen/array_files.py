@@ -94,8 +94,8 @@ def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: 
     if known is None:
         known = {
             "files": [str(file.resolve()) for file in files],
-            "sha256": sha256_of_images([arrays["validation"], arrays["train"]]),
-            "test_sha256": sha256_of_images([arrays["test"]]) if "test" in arrays else None,
+            "sha256": sha256_of_images(arrays["validation"], arrays["train"]),
+            "test_sha256": sha256_of_images(arrays["test"]) if "test" in arrays else None,
         }
         slot.write(known, in_cache=not ready)
     some = arrays["train"][:: -(-len(arrays["train"]) // LOOKED_AT)]

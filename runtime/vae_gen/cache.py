@@ -21,7 +21,7 @@ from vae_gen.images import ByteImages, ImageShape
 
 CACHE_VARIABLE = "VAE_GEN_CACHE"
 ABANDONED = 24 * 3600  # seconds without a change, after which a killed process has left a file half-written
-VERSION = 3  # of what the pixels of given files are; a higher one reads all files again
+VERSION = 4  # of what the pixels of given files are; a higher one reads all files again
 
 
 def cache_folder(name: str) -> Path:

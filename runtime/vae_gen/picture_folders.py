@@ -228,8 +228,8 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
     messages.insert(0, f"{len(images)} pictures as {height}x{width}, {KINDS[channels]}: {parts}")
     known = {
         "folder": str(folder.resolve()),
-        "sha256": sha256_of_images([images[test:]]),
-        "test_sha256": sha256_of_images([images[:test]]) if test else None,
+        "sha256": sha256_of_images(images[test:]),
+        "test_sha256": sha256_of_images(images[:test]) if test else None,
         "test": test,
         "validation": validation,
         "messages": messages,

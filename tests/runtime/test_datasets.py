@@ -31,8 +31,8 @@ def test_every_twelfth_is_for_validation_and_for_testing(folder: Path) -> None:
     np.testing.assert_array_equal(data.validation, expected[2:4])
     np.testing.assert_array_equal(data.train, expected[4:])
     assert data.describe() == {
-        "sha256": hashlib.sha256(expected[2:].tobytes()).hexdigest(),
-        "test_sha256": hashlib.sha256(expected[:2].tobytes()).hexdigest(),
+        "sha256": hashlib.sha256(idx(expected[2:, 0])).hexdigest(),
+        "test_sha256": hashlib.sha256(idx(expected[:2, 0])).hexdigest(),
         "train_images": 21,
         "validation_images": 2,
         "test_images": 2,
@@ -163,8 +163,8 @@ def test_the_same_pixels_are_the_same_data_in_whatever_file(tmp_path: Path) -> N
         (tmp_path / "digits" / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
     np.savez(tmp_path / "digits.npz", x_train=train, x_test=test)
     files, arrays = (load_data_set(tmp_path / name) for name in ("digits", "digits.npz"))
-    assert files.sha256 != arrays.sha256  # one is of the file's content, the other of the pixels
-    assert files.differences(arrays.describe()) == arrays.differences(files.describe()) == []
+    assert files.describe() == arrays.describe()
+    assert files.differences(arrays.describe()) == []
 
     np.savez(tmp_path / "changed.npz", x_train=train, x_test=test ^ 1)
     np.savez(tmp_path / "fewer.npz", x_train=train)
