@@ -19,8 +19,8 @@ import torch.nn.functional as F
 import vae_gen
 from torch import Tensor, nn
 from vae_gen.components import evenly_spaced
-from vae_gen.datasets import load_idx_directory
-from vae_gen.idx import read_idx
+from vae_gen.datasets import load_data_set
+from vae_gen.idx import read_idx_file
 from vae_gen.images import to_float, to_uint8
 from vae_gen.latents import draw
 from vae_gen.sample_quality import frechet_distance
@@ -73,13 +73,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     arguments = parser.parse_args()
 
-    data = load_idx_directory(arguments.data)
+    data = load_data_set(arguments.data)
     assert data.test is not None
     names = {path.name.split("-")[0]: path for path in arguments.data.glob("*-labels-idx1-ubyte*")}
-    labels = torch.from_numpy(read_idx(names["train"], 1)[len(data.validation) :].astype(np.int64))
+    labels = torch.from_numpy(read_idx_file(names["train"], 1)[len(data.validation) :].astype(np.int64))
     classifier = trained(data.train, labels)
     real, verdict = judged(classifier, data.test)
-    right = verdict.argmax(1) == read_idx(names["t10k"], 1)
+    right = verdict.argmax(1) == read_idx_file(names["t10k"], 1)
     print(f"the classifier knows {right.mean():.2%} of the test images, and is sure of {sure(verdict):.1%}")
     chosen = data.train[evenly_spaced(len(data.train), COUNT)]
     print(f"training images: {frechet_distance(real, judged(classifier, chosen)[0]):.2f}")

@@ -5,14 +5,15 @@ An .npy file of the right kind is mapped and never copied. All other arrays are 
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 
 from vae_gen.cache import Slot
 from vae_gen.data_options import DataOptions, Notify
-from vae_gen.errors import DataError
-from vae_gen.idx import open_unpacked
+from vae_gen.errors import DataError, OutputError
+from vae_gen.idx import open_unpacked, read_idx_file
 from vae_gen.image_arrays import Array, as_images, fit_images, read_arrays
 from vae_gen.images import ImageShape
 from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
@@ -46,25 +47,36 @@ def load_array_file(path: Path, options: DataOptions, notify: Notify) -> DataSet
             f"{path}: the first {train} images are for validation, the next {test} for testing; "
             "if they are sorted, by class or by name, save them in another order first"
         )
-    elif "validation" not in arrays:
-        images = arrays["train"]
-        check_enough(len(images), str(path))
-        held_out = len(images) // VALIDATION_SHARE
-        arrays |= {"validation": images[:held_out], "train": images[held_out:]}
-    shapes = {images.shape[1:] for images in arrays.values()}
-    if len(shapes) > 1:
-        raise DataError(f"{path} holds images of several shapes: {', '.join(map(str, sorted(shapes)))}")
-    empty = [name for name, images in arrays.items() if not images.size]
-    if empty:
-        raise DataError(f"{path} holds no images in {', '.join(empty)}")
     return fit_arrays(arrays, [path], options, notify)
+
+
+def load_idx_directory(files: dict[str, Path], options: DataOptions, notify: Notify) -> DataSet:
+    """The images in IDX files with MNIST's names, for training and perhaps for testing. Raises as above.
+
+    The first twelfth of the training file is for validation, as TensorFlow's reader split it.
+    """
+    arrays: Arrays = {split: read_idx_file(path, 3)[:, None] for split, path in files.items()}
+    return fit_arrays(arrays, list(files.values()), options, notify)
 
 
 def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: Notify) -> DataSet:
     """A data set of arrays [n, C, H, W], fitted to the options and kept in the cache if they are not so already.
 
-    Raises DataError for values beyond black and white, OutputError if the cache cannot be written.
+    The first twelfth of `train` is for validation, if nothing is. Raises DataError if there are too few, of several
+    shapes, or with values beyond black and white, OutputError if the cache cannot be written.
     """
+    if "validation" not in arrays:
+        images = arrays["train"]
+        check_enough(len(images), str(files[0]))
+        held_out = len(images) // VALIDATION_SHARE
+        arrays = arrays | {"validation": images[:held_out], "train": images[held_out:]}
+    source = " and ".join(map(str, files))
+    shapes = {images.shape[1:] for images in arrays.values()}
+    if len(shapes) > 1:
+        raise DataError(f"{source}: the images are of several shapes, {', '.join(map(str, sorted(shapes)))}")
+    empty = [name for name, images in arrays.items() if not images.size]
+    if empty:
+        raise DataError(f"{source}: there are no images in {', '.join(empty)}")
     size = options.image_size or arrays["train"].shape[2:]
     shape: ImageShape = (options.channels or arrays["train"].shape[1], *size)
     found = arrays["train"].shape[1:]
@@ -97,7 +109,8 @@ def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: 
             "sha256": sha256_of_images(arrays["validation"], arrays["train"]),
             "test_sha256": sha256_of_images(arrays["test"]) if "test" in arrays else None,
         }
-        slot.write(known, in_cache=not ready)
+        with suppress(OutputError) if ready else nullcontext():  # without its hash at hand it takes a moment longer
+            slot.write(known, in_cache=not ready)
     some = arrays["train"][:: -(-len(arrays["train"]) // LOOKED_AT)]
     if hint := options.tones.hint_if_dark(options.tones.brightest(some, 255)):
         notify(hint)

@@ -1,4 +1,4 @@
-"""The IDX file format of the MNIST family: a header, then one array of unsigned bytes.
+"""The IDX file format of the MNIST family: a header, then one array of unsigned bytes; gzipped or not.
 
 Header: two zero bytes, one byte for the element type (8 = unsigned byte, the only one accepted here),
 one byte for the number of dimensions, then each dimension's size as a big-endian 32-bit integer.
@@ -24,71 +24,61 @@ from vae_gen.files import read_up_to
 
 UNSIGNED_BYTE = 8
 GZIP_MAGIC = b"\x1f\x8b"
-
-
-def read_idx_bytes(path: Path) -> bytes:
-    """The file's content, uncompressed if it is a gzip file. Raises DataError."""
-    try:
-        return unpack(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-
-
-def unpack(content: bytes) -> bytes:
-    """`content`, uncompressed if it is that of a gzip file. Raises OSError, EOFError or zlib.error if damaged."""
-    return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
+KINDS = {1: "labels", 3: "images", 4: "images with channels"}
 
 
 @contextmanager
 def open_unpacked(path: Path) -> Iterator[BinaryIO]:
-    """The file to read, uncompressed if it is a gzip file; seekable, even if it is a pipe. Raises OSError."""
-    with path.open("rb") as file:
-        stream: BinaryIO = file if file.seekable() else io.BytesIO(file.read())
-        packed = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        stream.seek(0)
-        yield cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
+    """The file to read, uncompressed if it is a gzip file; seekable, even if it is a pipe.
+
+    Raises OSError, and DataError for what is read of a gzip file that is cut or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            stream: BinaryIO = file if file.seekable() else io.BytesIO(file.read())
+            packed = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            stream.seek(0)
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
 
 
-def read_bounded(file: BinaryIO) -> bytes:
-    """An IDX file's content as far as `parse_idx` looks at it: what its header promises, and a byte more."""
-    content = file.read(4)
-    content += file.read(4 * content[3] if len(content) == 4 else 0)
-    rank = (len(content) - 4) // 4
-    shape = struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank]) if rank > 0 else ()
-    return content + read_up_to(file, math.prod(shape) + 1)
-
-
-def parse_idx(content: bytes, source: str, *dimensions: int) -> npt.NDArray[np.uint8]:
-    """The array in an IDX file's content.
+def read_shape(file: BinaryIO, source: str, *dimensions: int) -> tuple[int, ...]:
+    """The shape in the header of an IDX file, after which `file` stands at the first element.
 
     `dimensions` are what the caller can use: 3 for images [n, height, width], 4 for those with channels, 1 for labels.
-    Raises DataError, naming `source`, if the content is no IDX file, is truncated or of another kind.
+    Raises DataError, naming `source`, if it is no IDX file or of another kind.
     """
-    if len(content) < 4 or content[:2] != b"\0\0":
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0":
         raise DataError(f"{source} is not an IDX file: it does not begin with two zero bytes")
-    element_type, rank = content[2], content[3]
+    element_type, rank = magic[2:]
     if element_type != UNSIGNED_BYTE:
         raise DataError(
             f"{source} holds elements of IDX type 0x{element_type:02x}; only 0x08 (unsigned byte) is supported"
         )
     if rank not in dimensions:
-        kinds = {1: "labels", 3: "images", 4: "images with channels"}
         raise DataError(
-            f"{source} has {rank} dimensions ({kinds.get(rank, 'unknown')}); "
-            f"{' or '.join(map(str, dimensions))} are needed ({kinds.get(dimensions[0], 'unknown')})"
+            f"{source} has {rank} dimensions ({KINDS.get(rank, 'unknown')}); "
+            f"{' or '.join(map(str, dimensions))} are needed ({KINDS.get(dimensions[0], 'unknown')})"
         )
-    header = 4 + 4 * rank
-    if len(content) < header:
-        raise DataError(f"{source} is truncated: {len(content)} bytes, its header alone needs {header}")
-    shape = struct.unpack(f">{rank}I", content[4:header])
-    expected = header + math.prod(shape)
-    if len(content) < expected:
-        raise DataError(f"{source} is truncated: {len(content)} bytes, {expected} expected for shape {shape}")
-    if len(content) > expected:
-        raise DataError(f"{source} is longer than its header says: {expected} bytes expected for shape {shape}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    sizes = read_up_to(file, 4 * rank)
+    if len(sizes) < 4 * rank:
+        raise DataError(f"{source} is truncated: it ends in its header")
+    return struct.unpack(f">{rank}I", sizes)
 
 
-def read_idx(path: Path, *dimensions: int) -> npt.NDArray[np.uint8]:
-    """The array in the IDX file at `path`, gzipped or not; by default images [n, height, width]. Raises DataError."""
-    return parse_idx(read_idx_bytes(path), str(path), *(dimensions or (3,)))
+def read_idx(file: BinaryIO, source: str, *dimensions: int) -> npt.NDArray[np.uint8]:
+    """The array in an IDX file. No more is read than its header promises. Raises DataError, as `read_shape` does."""
+    shape = read_shape(file, source, *dimensions)
+    content = read_up_to(file, math.prod(shape) + 1)
+    if len(content) != math.prod(shape):
+        how = "is truncated" if len(content) < math.prod(shape) else "is longer than its header says"
+        raise DataError(f"{source} {how}: {math.prod(shape)} bytes expected for shape {shape}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def read_idx_file(path: Path, *dimensions: int) -> npt.NDArray[np.uint8]:
+    """The array in the IDX file at `path`, gzipped or not. Raises OSError, and DataError as `read_shape` does."""
+    with open_unpacked(path) as file:
+        return read_idx(file, str(path), *dimensions)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vae_gen.errors import DataError
 from vae_gen.fitting import fit_picture
-from vae_gen.idx import parse_idx, read_bounded
+from vae_gen.idx import read_idx
 from vae_gen.images import ByteImages, ImageShape, brightness, check_range, to_pillow, to_uint8
 from vae_gen.manifest import COLOR_MODES
 from vae_gen.tones import AS_THEY_ARE, Tones
@@ -47,7 +47,7 @@ def read_arrays(file: BinaryIO, path: Path) -> dict[str, Array]:
             on_disk = isinstance(file, io.BufferedReader)
             return {"train": np.asarray(np.load(path, mmap_mode="r")) if on_disk else np.lib.format.read_array(file)}
         if magic.startswith(IDX_MAGIC):
-            return {"train": parse_idx(read_bounded(file), str(path), 3, 4)}
+            return {"train": read_idx(file, str(path), 3, 4)}
         return _read_npz(file, path) if magic.startswith(ZIP_MAGIC) else {}
     except DataError:
         raise

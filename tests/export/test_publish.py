@@ -15,7 +15,7 @@ import pytest
 import torch
 import vae_gen
 from vae_gen.cli import main
-from vae_gen.datasets import DataOptions, load_idx_directory
+from vae_gen.datasets import DataOptions, load_data_set
 from vae_gen.errors import BundleError, DataError, OutputError
 from vae_gen.manifest import Description, Manifest
 from vae_gen_export.publish import publish
@@ -38,7 +38,7 @@ from tests.train.conftest import small_data  # noqa: F401
 def run(request: pytest.FixtureRequest, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     folder = tmp_path_factory.mktemp("runs") / request.param
     config = TrainConfig.from_preset(request.param, steps=5, batch_size=16, latent_dim=3)
-    trainer.train(load_idx_directory(small_data), folder, config)
+    trainer.train(load_data_set(small_data), folder, config)
     return folder
 
 

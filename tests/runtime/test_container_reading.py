@@ -112,9 +112,13 @@ FOREIGN = {
     "npz of labels": ("npz", npz_of(labels=np.zeros(2)), "holds labels.npy; it should be images.npy alone"),
     "npz of floats": ("npz", npz_of(images=np.zeros((2, 1, 5, 4))), "holds float64"),
     "npz of anything else": ("npz", b"hello", "not a zip file"),
-    "idx of labels": ("idx", bytes.fromhex("00000801 00000002 0102"), "begins with 00 00 08 01"),
-    "idx of floats": ("idx", bytes.fromhex("00000d03"), "begins with 00 00 0d 03"),
-    "idx of nothing": ("idx", b"", "begins with nothing"),
+    "idx of labels": (
+        "idx",
+        bytes.fromhex("00000801 00000002 0102"),
+        r"1 dimensions \(labels\); 3 or 4 are needed",
+    ),
+    "idx of floats": ("idx", bytes.fromhex("00000d03"), "holds elements of IDX type 0x0d"),
+    "idx of nothing": ("idx", b"", "does not begin with two zero bytes"),
     "idx with a header cut off": ("idx", bytes.fromhex("00000803 0000"), "ends in its header"),
     "idx cut off": ("idx", struct.pack(">4B3I", 0, 0, 8, 3, 2, 5, 4) + bytes(39), "39 of 40 bytes of pixels"),
     "idx of huge images": (

@@ -156,7 +156,7 @@ def test_a_file_and_the_folder_that_has_it_are_kept_apart(folder: Path, first: s
         (np.full((24, 6, 8), 16.0), r"values from 16 to 16; pixels must lie in \[0, 1\]; say with --white"),
         (np.full((24, 6, 8), np.nan), "holds values that are no numbers"),
         (np.array([{}]), "cannot read"),
-        (pixels(24, 0, 8), "holds no images"),
+        (pixels(24, 0, 8), "there are no images in"),
     ],
 )
 def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
@@ -171,7 +171,7 @@ def test_other_archives_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds the arrays first, second; save one array alone, or x_train"):
         load_data_set(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", x_train=pixels(24, 6, 8), x_test=pixels(24, 8, 6))
-    with pytest.raises(DataError, match="images of several shapes"):
+    with pytest.raises(DataError, match="the images are of several shapes"):
         load_data_set(tmp_path / "b.npz")
     np.savez(tmp_path / "c.npz", x_train=pixels(24, 6, 8), train=pixels(24, 6, 8))
     with pytest.raises(DataError, match="holds both x_train and train"):

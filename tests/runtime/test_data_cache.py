@@ -14,7 +14,7 @@ from vae_gen.data_options import DataOptions
 from vae_gen.datasets import load_data_set
 from vae_gen.errors import OutputError
 
-from tests.runtime.data_files import everything, fill
+from tests.runtime.data_files import everything, fill, idx, pixels
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -106,6 +106,16 @@ def test_a_cache_that_cannot_be_written_is_named(
     monkeypatch.setenv("VAE_GEN_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputError, match=r"file/data: .*set VAE_GEN_CACHE to a folder that can be written"):
         load_data_set(folder)
+
+
+def test_what_needs_no_copy_needs_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", pixels(24, 3, 6, 8))
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(pixels(24, 6, 8)))
+    places = (tmp_path / "a.npy", tmp_path)
+    expected = [load_data_set(place).describe() for place in places]
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VAE_GEN_CACHE", str(tmp_path / "file"))
+    assert [load_data_set(place).describe() for place in places] == expected
 
 
 def test_the_cache_lies_where_the_system_keeps_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

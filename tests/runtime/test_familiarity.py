@@ -15,7 +15,7 @@ import vae_gen
 from PIL import Image
 from vae_gen.bundles import shipped
 from vae_gen.familiarity import Familiarity, familiarity, usual_error
-from vae_gen.idx import read_idx
+from vae_gen.idx import read_idx_file
 from vae_gen.manifest import Manifest
 
 from tests.runtime.commands import run
@@ -103,8 +103,8 @@ def test_plain_pictures_are_known_where_they_are_reconstructed(name: str, factor
 @pytest.mark.parametrize("name", ["mnist", "notebook"])
 def test_images_of_the_test_set_are_known_alone_a_few_at_a_time_and_all(name: str, mnist: Path) -> None:
     network = vae_gen.load(name)
-    images = read_idx(mnist / "t10k-images-idx3-ubyte.gz")[:, None].astype(np.float32) / 255
-    labels = read_idx(mnist / "t10k-labels-idx1-ubyte.gz", 1)
+    images = read_idx_file(mnist / "t10k-images-idx3-ubyte.gz", 3)[:, None].astype(np.float32) / 255
+    labels = read_idx_file(mnist / "t10k-labels-idx1-ubyte.gz", 1)
     errors = ((network.decode(network.encode(images)[0]) - images) ** 2).sum(axis=(1, 2, 3))
     hardest = np.argsort(errors)[::-1]
     classes = [images[labels == digit] for digit in range(10)]

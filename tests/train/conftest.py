@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vae_gen.datasets import DataSet, load_idx_directory
+from vae_gen.datasets import DataSet, load_data_set
 
 from tests.runtime.data_files import idx
 
@@ -31,7 +31,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data(small_data: Path) -> DataSet:
     """The same files, read."""
-    return load_idx_directory(small_data)
+    return load_data_set(small_data)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from vae_gen.datasets import load_idx_directory
+from vae_gen.datasets import load_data_set
 from vae_gen.errors import StoppedError
 from vae_gen_train import distributed, trainer
 from vae_gen_train.config import TrainConfig
@@ -53,14 +53,14 @@ def report(world: World, data: Path, folder: Path) -> None:
         "mlp", processes=2, latent_dim=2, batch_size=16, steps=2, prior_steps=2, log_every=1, lr_warmup=0
     )
     with world.joined(CPU):
-        trainer.train(load_idx_directory(data), folder / "run", config, world=world)
+        trainer.train(load_data_set(data), folder / "run", config, world=world)
         assert not dist.is_initialized()
     assert (folder / "drawn").exists() or not world.writes
 
 
 def sharing(world: World, data: Path, folder: Path) -> None:
     """What the processes measure, and their gradients, are put together; of a number that is odd, one counts twice."""
-    images = load_idx_directory(data).train[:7]
+    images = load_data_set(data).train[:7]
     sums = torch.from_numpy(images.sum((1, 2, 3)) / 255.0)
     with world.joined(CPU):
         measured = Seen(CPU, world, lambda: 0).measured(lambda image: image.double().sum((1, 2, 3)), images, 7)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from vae_gen.cli import main
-from vae_gen.datasets import load_idx_directory
+from vae_gen.datasets import load_data_set
 from vae_gen.errors import UsageError
 from vae_gen_train import distributed, trainer
 from vae_gen_train.checkpoint import Checkpoint
@@ -167,7 +167,7 @@ def test_every_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 def test_parts_of_a_batch_and_its_noise_make_up_the_whole(small_data: Path) -> None:
     from vae_gen_train.step import Stepper
 
-    data = load_idx_directory(small_data)
+    data = load_data_set(small_data)
     config = TrainConfig.from_preset("notebook", batch_size=12, latent_dim=3, accumulate=3, processes=2)
     whole = torch.randperm(100)[:12].numpy()
     found = []
@@ -191,5 +191,5 @@ def test_parts_of_a_batch_and_its_noise_make_up_the_whole(small_data: Path) -> N
 
 def test_the_trainer_keeps_the_number_of_processes(small_data: Path, tmp_path: Path) -> None:
     config = TrainConfig.from_preset("notebook", batch_size=12, latent_dim=3, steps=1, processes=2, threads=1)
-    trainer.train(load_idx_directory(small_data), tmp_path / "run", config)
+    trainer.train(load_data_set(small_data), tmp_path / "run", config)
     assert Checkpoint.open(tmp_path / "run").config.processes == 1  # it was alone, whatever it was told

@@ -16,7 +16,7 @@ from vae_gen.data_options import Notify
 from vae_gen.datasets import TEST_IMAGES, TRAIN_IMAGES
 from vae_gen.errors import DataError
 from vae_gen.files import make_folder, whole_file
-from vae_gen.idx import read_idx_bytes
+from vae_gen.idx import open_unpacked
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -79,6 +79,7 @@ def _download(url: str, path: Path, expected: str) -> None:
 
 def _is_right(path: Path, expected: str) -> bool:
     try:
-        return hashlib.sha256(read_idx_bytes(path)).hexdigest() == expected
+        with open_unpacked(path) as file:
+            return hashlib.sha256(file.read()).hexdigest() == expected
     except DataError:  # a gzip file that is cut or damaged
         return False

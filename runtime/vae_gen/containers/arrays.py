@@ -14,7 +14,7 @@ import numpy as np
 from vae_gen.containers.members import Chunk, cannot_read, images_at_once
 from vae_gen.errors import DataError, OutputError
 from vae_gen.files import read_up_to
-from vae_gen.idx import UNSIGNED_BYTE
+from vae_gen.idx import UNSIGNED_BYTE, read_shape
 from vae_gen.images import ByteImages, ImageShape
 from vae_gen.parts import check_idx_count
 
@@ -83,18 +83,8 @@ def read_npy(file: IO[bytes], source: str) -> Iterator[Chunk]:
 def read_idx(file: BinaryIO, source: str) -> Iterator[Chunk]:
     """The images in an IDX file of bytes, [n, H, W] or [n, C, H, W]. Raises DataError."""
     with cannot_read(source):
-        magic = read_up_to(file, 4)
-        if magic[:3] != bytes([0, 0, UNSIGNED_BYTE]) or magic[3:] not in (b"\3", b"\4"):
-            raise DataError(
-                f"{source} begins with {magic.hex(' ') or 'nothing'}; IDX files of images begin with "
-                "00 00 08 03 or 00 00 08 04"
-            )
-        rank = magic[3]
-        sizes = read_up_to(file, 4 * rank)
-        if len(sizes) != 4 * rank:
-            raise DataError(f"{source} is truncated: it ends in its header")
-        count, *shape = struct.unpack(f">{rank}I", sizes)
-        yield from _read_pixels(file, count, shape if rank == 4 else [1, *shape], source)
+        count, *shape = read_shape(file, source, 3, 4)
+        yield from _read_pixels(file, count, shape if len(shape) == 3 else [1, *shape], source)
 
 
 def _read_pixels(file: IO[bytes], count: int, image_shape: Sequence[int], source: str) -> Iterator[Chunk]:
