@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -9,8 +10,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from vae_gen.components import evenly_spaced
 from vae_gen.datasets import DataSet
-from vae_gen.images import ByteImages
+from vae_gen.images import ByteImages, to_uint8
+from vae_gen.latents import Latents
 
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.devices import to_float
@@ -18,6 +21,7 @@ from vae_gen_train.nets import VAE
 from vae_gen_train.objective import OBJECTIVES, kl_to_standard_normal, sum_of_squared_errors
 from vae_gen_train.random_streams import Stream, seed_torch
 
+DECODED = 10  # images at a time, which may be large
 BATCH = 500  # images at most
 BATCH_VALUES = BATCH * 64 * 64  # of large images fewer, so that their activations fit into memory
 # Of images that latents are measured on at every checkpoint: all of MNIST's 5,000, 1,365 of 64x64 in colour, which take
@@ -60,6 +64,23 @@ def evaluating(vae: VAE) -> Iterator[None]:
         vae.train(was_training)
 
 
+def posteriors(vae: VAE, images: ByteImages, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and log-variance of every image's posterior, each [n, latent_dim]."""
+    with evaluating(vae):
+        parts = [vae.encoder(to_float(part, device)) for part in in_batches(images)]
+    mean, log_var = (torch.cat(tensors) for tensors in zip(*parts, strict=True))  # of which gradients may be asked
+    return mean, log_var
+
+
+def decoded(vae: VAE, z: Latents, device: torch.device) -> ByteImages:
+    """Latents [n, latent_dim] -> images [n, C, H, W], as files hold them."""
+    parts = np.array_split(z, math.ceil(len(z) / DECODED))
+    with evaluating(vae):
+        return np.concatenate(
+            [to_uint8(vae.decoder(torch.from_numpy(part).to(device)).cpu().numpy()) for part in parts]
+        )
+
+
 def evaluate(vae: VAE, images: ByteImages, config: TrainConfig, device: torch.device) -> Losses:
     """Mean losses over `images`, with one draw from each posterior.
 
@@ -96,11 +117,8 @@ def latent_statistics(vae: VAE, images: ByteImages, device: torch.device) -> dic
 
     Of more images than have LATENT_VALUES values so many are taken, evenly spread.
     """
-    count = min(len(images), max(1, LATENT_VALUES // images[0].size))
-    some = images[np.arange(count) * len(images) // count]
-    with evaluating(vae):
-        parts = [vae.encoder(to_float(part, device)) for part in in_batches(some)]
-        mean, log_var = (torch.cat(tensors).cpu().double() for tensors in zip(*parts, strict=True))
-        variance = mean.var(0, correction=0) + log_var.exp().mean(0)  # the law of total variance
-        kl = kl_to_standard_normal(mean, log_var).mean(0)
+    some = images[evenly_spaced(len(images), max(1, LATENT_VALUES // images[0].size))]
+    mean, log_var = (tensor.cpu().double() for tensor in posteriors(vae, some, device))
+    variance = mean.var(0, correction=0) + log_var.exp().mean(0)  # the law of total variance
+    kl = kl_to_standard_normal(mean, log_var).mean(0)
     return {"mean": mean.mean(0).tolist(), "std": variance.sqrt().tolist(), "kl": kl.tolist()}

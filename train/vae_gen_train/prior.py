@@ -35,7 +35,7 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.devices import memory_format, to_float
 from vae_gen_train.discriminator import Discriminator
 from vae_gen_train.distributed import ALONE, World
-from vae_gen_train.evaluation import evaluating, in_batches
+from vae_gen_train.evaluation import posteriors
 from vae_gen_train.flow import Flow, log_density
 from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.objective import OBJECTIVES, valued_at
@@ -135,7 +135,7 @@ class PriorFit(nn.Module):
         super().__init__()
         self.config, self.device, self.world = config, device, world
         self._vae, self._images = [vae], images  # in a list: its weights are no part of this state
-        mean, log_var = _posteriors(vae, images, device)
+        mean, log_var = posteriors(vae, images, device)
         self._mean, self._deviation = mean, torch.exp(0.5 * log_var)
 
         reach = REACH * self._deviation
@@ -315,11 +315,3 @@ def beyond(z: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
     """
     distance = (z - highest).relu() + (lowest - z).relu()
     return (distance / (highest - lowest)).log1p().sum(1)
-
-
-def _posteriors(vae: VAE, images: ByteImages, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance of every image's posterior, each [n, latent_dim]."""
-    with evaluating(vae):
-        parts = [vae.encoder(to_float(part, device)) for part in in_batches(images)]
-    mean, log_var = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    return mean, log_var

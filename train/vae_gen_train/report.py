@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from vae_gen.animate import save_animation, to_frames
 from vae_gen.files import as_text, whole_file
-from vae_gen.images import ByteImages, enlarge, grid, pairs_sheet, to_pillow, to_uint8, viewing_factor
+from vae_gen.images import ByteImages, enlarge, grid, pairs_sheet, to_pillow, viewing_factor
 from vae_gen.latents import Latents, draw
 from vae_gen.paths import traversal
 from vae_gen.png import FIGURE_TEXTS, save_figure
 
 from vae_gen_train.config import TrainConfig
-from vae_gen_train.devices import to_float
-from vae_gen_train.evaluation import evaluating
+from vae_gen_train.evaluation import decoded, posteriors
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import VAE
 from vae_gen_train.traversals import draw_traversals
@@ -28,7 +26,6 @@ from vae_gen_train.traversals import draw_traversals
 # The point that the notebook decodes, and from which it sweeps latent 7.
 NOTEBOOK_Z = (-1.0, 1.0, 0.1, 0.3, -0.2, 0.7, -0.5, -2.5)
 HISTOGRAM_LATENTS = 80_000
-DECODED = 10  # images at a time, which may be large
 SHEET = 1600  # pixels that a sheet may be wide or high, whatever the size of the images
 VIEW = 900  # and to which a smaller one is enlarged, about
 SWEEP = np.linspace(-2.4, 2.5, 50)
@@ -38,10 +35,8 @@ def draw_reconstructions(vae: VAE, images: ByteImages, device: torch.device, pat
     """A PNG of the first images, `count` or fewer if they are large, over their reconstructions from the mean."""
     columns = min(10, fitting(images.shape[3]))
     inputs = images[: min(count, 2 * columns)]
-    with evaluating(vae):
-        mean, _ = vae.encoder(to_float(inputs, device))
-        outputs = to_uint8(vae.decoder(mean).float().cpu().numpy())
-    sheet = pairs_sheet(inputs, outputs, columns)
+    mean, _ = posteriors(vae, inputs, device)
+    sheet = pairs_sheet(inputs, decoded(vae, mean.cpu().numpy(), device), columns)
     save_figure(enlarge(sheet, 2 if 2 * sheet.shape[2] <= SHEET else 1), path)
 
 
@@ -63,19 +58,19 @@ def draw_report(run: Path, vae: VAE, config: TrainConfig, latent_kl: Sequence[fl
         z[:] = NOTEBOOK_Z
     draws = draw(seed=0, start=0, count=max(100, HISTOGRAM_LATENTS // latent_dim), latent_dim=latent_dim)
     values = [f"{value:+.1f}" for value in SWEEP]
-    sweep = _decode(vae, traversal(z, latent_dim - 1, SWEEP), device)
+    sweep = decoded(vae, traversal(z, latent_dim - 1, SWEEP), device)
     height, width = sweep.shape[2:]
     factor = viewing_factor(height, width)
 
     _draw_loss_curve(run, config.steps)
     columns, rows = (min(10, fitting(size)) for size in (width, height))
-    sheet = grid(_decode(vae, draws[: columns * rows], device), columns)
+    sheet = grid(decoded(vae, draws[: columns * rows], device), columns)
     save_figure(enlarge(sheet, max(1, VIEW // max(sheet.shape[1:]))), run / "samples.png")
     if config.network.startswith("notebook"):
-        _draw_titled_samples(_decode(vae, draws[:10], device), run / "ten-samples.png")
+        _draw_titled_samples(decoded(vae, draws[:10], device), run / "ten-samples.png")
     draw_traversals(vae, z, latent_kl, device, run / "traversals.png")
     _draw_histogram(draws, run / "histogram.png")
-    save_figure(enlarge(_decode(vae, z[None], device)[0], factor), run / "decoded-z.png")
+    save_figure(enlarge(decoded(vae, z[None], device)[0], factor), run / "decoded-z.png")
     captions = [f"z[{latent_dim - 1}] = {value}" for value in values]
     save_animation(to_frames(enlarge(sweep, factor), captions), run / "traversal.gif", fps=10)
 
@@ -83,14 +78,6 @@ def draw_report(run: Path, vae: VAE, config: TrainConfig, latent_kl: Sequence[fl
 def fitting(size: int) -> int:
     """How many pictures of that many pixels stand side by side on a sheet, at least 1."""
     return max(1, SHEET // (size + 2))
-
-
-def _decode(vae: VAE, z: Latents, device: torch.device) -> ByteImages:
-    parts = np.array_split(z, math.ceil(len(z) / DECODED))
-    with evaluating(vae):
-        return np.concatenate(
-            [to_uint8(vae.decoder(torch.from_numpy(part).to(device)).float().cpu().numpy()) for part in parts]
-        )
 
 
 def _draw_loss_curve(run: Path, steps: int) -> None:

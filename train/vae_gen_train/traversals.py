@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 from vae_gen.figures import GAP, labelled_grid
-from vae_gen.images import ByteImages, enlarge, from_pillow, to_pillow, to_uint8, viewing_factor
+from vae_gen.images import ByteImages, enlarge, from_pillow, to_pillow, viewing_factor
 from vae_gen.latents import Latents
 from vae_gen.paths import traversal
 from vae_gen.png import save_figure
 
-from vae_gen_train.evaluation import evaluating
+from vae_gen_train.evaluation import decoded
 from vae_gen_train.nets import VAE
 
 LATENTS = 32  # rows at most
@@ -35,8 +35,7 @@ def draw_traversals(vae: VAE, z: Latents, latent_kl: Sequence[float], device: to
 
 def _sweep(vae: VAE, z: Latents, latent: int, device: torch.device) -> ByteImages:
     """Pictures of a handy size, one for each of VALUES."""
-    with evaluating(vae):
-        images = to_uint8(vae.decoder(torch.from_numpy(traversal(z, latent, VALUES)).to(device)).float().cpu().numpy())
+    images = decoded(vae, traversal(z, latent, VALUES), device)
     height, width = images.shape[2:]
     if max(height, width) <= LONGEST:
         return enlarge(images, viewing_factor(height, width, COMFORTABLE))
