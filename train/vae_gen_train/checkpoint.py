@@ -150,13 +150,11 @@ def _optimiser_tensors(network: nn.Module, optimiser: torch.optim.Optimizer) -> 
 
 
 def _restore_optimiser(network: nn.Module, optimiser: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
-    for name, parameter in network.named_parameters():
-        state: dict[str, Tensor] = {}
-        for key, tensor in saved.items():
-            owner, _, field = key.rpartition(".")
-            if owner == name:
-                # Adam's moments lie in memory as their parameter does; its step counter is a scalar.
-                like = parameter if tensor.shape == parameter.shape else tensor
-                state[field] = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device).copy_(tensor)
-        if state:
-            optimiser.state[parameter] = state
+    parameters = dict(network.named_parameters())
+    for name, tensor in saved.items():
+        owner, _, field = name.rpartition(".")
+        parameter = parameters[owner]
+        # Adam's moments lie in memory as their parameter does; its step counter is a scalar.
+        like = parameter if tensor.shape == parameter.shape else tensor
+        state = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device).copy_(tensor)
+        optimiser.state[parameter][field] = state

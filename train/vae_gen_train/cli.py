@@ -16,6 +16,7 @@ from vae_gen.shell import quoted
 
 from vae_gen_train.config import (
     ADVERSARIAL_TARGETS,
+    CHANGEABLE,
     OBJECTIVES,
     PRECISIONS,
     SCHEDULES,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from vae_gen_train.metrics_log import Record
     from vae_gen_train.progress import Progress
 
-# What a checkpoint does not fix: these may be given with --resume.
-CHANGEABLE = ("steps", "prior_steps", "device", "threads", "checkpoint_every", "evaluate_every")
 OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversarial_target")
 
 

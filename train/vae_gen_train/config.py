@@ -20,6 +20,8 @@ PRECISIONS = ("fp32", "bf16")
 ADVERSARIAL_TARGETS = ("images", "reconstructions")
 MOST_LATENTS = 10**12  # more than any machine has; beyond, numbers of weights have no 64 bits
 DENSE_VALUES = 40 * 40  # in larger images dense layers find too little that repeats
+# What a checkpoint does not fix: these may be given when a run is resumed.
+CHANGEABLE = ("steps", "prior_steps", "device", "threads", "checkpoint_every", "evaluate_every")
 FOR_PICTURES = ("steps", "prior_steps", "evaluate_every", "picture_every")  # fewer of them for few pictures
 CHOICES = {
     "objective": OBJECTIVES,
@@ -86,14 +88,11 @@ class TrainConfig:
                 f"batch-size is {self.batch_size}, which {self.processes} processes with accumulate {self.accumulate} "
                 f"cannot share evenly; make it a multiple of {self.accumulate * self.processes}"
             )
-        if not 0 < self.lr < 1:
-            raise UsageError(f"lr is {self.lr}; it must be above 0 and below 1")
+        self._require("lr", 0 < self.lr < 1, "above 0 and below 1")
         self._require("weight_decay", self.lr * self.weight_decay < 1, f"below 1 / lr, which is {1 / self.lr:g}")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"threads is {self.threads}; it must be at least 1")
-        if not 0 <= self.seed < 2**32:  # of a larger one torch's CPU generator would use 32 bits only
-            raise UsageError(f"seed is {self.seed}; it must be at least 0 and below 2**32")
-
+        self._require("threads", self.threads is None or self.threads >= 1, "at least 1")
+        # Of a larger one torch's CPU generator would use 32 bits only.
+        self._require("seed", 0 <= self.seed < 2**32, "at least 0 and below 2**32")
         if self.prior_steps and self.latent_dim < 2:
             raise UsageError("latent-dim is 1; a prior is fitted to 2 latents or more (--prior-steps 0 leaves it out)")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,9 +41,6 @@ class Losses:
     kl: float
     total: float
     sse: float
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
 
 
 def in_batches(images: ByteImages) -> Iterator[ByteImages]:

@@ -11,8 +11,6 @@ from typing import Any, Self
 from vae_gen.errors import DataError
 from vae_gen.files import is_there, whole_file
 
-from vae_gen_train.evaluation import Losses
-
 FILE_NAME = "metrics.jsonl"
 # step, split ("train" for one batch), and what evaluation.Losses has; of split "prior", what prior.Reading has
 Record = dict[str, Any]
@@ -36,10 +34,8 @@ class MetricsLog:
             partial.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
         self._file = (run / FILE_NAME).open("a", encoding="utf-8")
 
-    def add(self, step: int, split: str, losses: Losses, **others: float) -> None:
-        self.add_record({"step": step, "split": split, **losses.as_dict(), **others})
-
-    def add_record(self, record: Record) -> None:
+    def add(self, step: int, split: str, **numbers: float | None) -> None:
+        record = {"step": step, "split": split, **numbers}
         self._file.write(json.dumps(record) + "\n")
         self._tell(record)
 

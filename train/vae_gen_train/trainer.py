@@ -86,19 +86,8 @@ def check_new(run: Path) -> None:
         raise OutputError(f"{run} is not empty; choose another --out, or continue a run with --resume {quoted(run)}")
 
 
-def resume(
-    data: DataSet,
-    run: Path,
-    steps: int | None = None,
-    prior_steps: int | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    checkpoint_every: int | None = None,
-    evaluate_every: int | None = None,
-    progress: Progress = SILENT,
-    world: World = ALONE,
-) -> None:
-    """Continue the run in the directory `run`, to its configured number of steps or to `steps`.
+def resume(data: DataSet, run: Path, progress: Progress = SILENT, world: World = ALONE, **changes: Any) -> None:
+    """Continue the run in the directory `run` as it was configured, but for `changes` to config.CHANGEABLE.
 
     Another `device`, or number of `threads` or processes, than the run began with gives other roundings, and another
     kind of device other noise. Where the learning rate falls with the schedule, other `steps` make it another schedule
@@ -107,13 +96,11 @@ def resume(
     Raises as `train` does, DataError if there is no checkpoint, and UsageError if `data` is not what the run began with
     or `steps` are fewer than are done.
     """
-    given = {"steps": steps, "prior_steps": prior_steps, "device": device, "threads": threads}
-    given |= {"checkpoint_every": checkpoint_every, "evaluate_every": evaluate_every}
     way_out = "wait for it, or end it: Ctrl-C and SIGTERM save what it has done"
     with _alone(run, world, way_out), _output_errors(run), _memory_errors(), world.explained("starting"):
         saved = Checkpoint.open(run)
         _check_same_data(run, saved, data)
-        config = resumed_config(saved, {name: value for name, value in given.items() if value is not None}, world)
+        config = resumed_config(saved, changes, world)
         vae = build(config.network, data.image_shape, config.latent_dim)
         training = _Run(data, run, config, vae, world.select_device(config.device), progress, world)
         saved.restore(training.vae, training.averaged, training.optimiser)
@@ -225,23 +212,17 @@ class _Run:
                     self._look_at(step, reading, log, started)
                 # After the evaluation, so that a signal that came during it counts.
                 stopping = world.largest(stop_requested())
-            last = step == config.steps
             if stopping:
                 watch.settle()
-            if log and (last or stopping or step % config.checkpoint_every == 0):
-                log.flush()
-                self._save(step)
-            self._done(step)
-            if last and log and (words := advice.overfitting(self.run, step)):
-                self.progress.say(words)
-            if stopping:
-                raise StoppedError(self._how_to_go_on(step), stopping)
+            self._finish(step, step == config.steps, stopping, log)
+        if log and first_step < config.steps and (words := advice.overfitting(self.run, config.steps)):
+            self.progress.say(words)
 
     def _look_at(self, step: int, reading: Reading, log: MetricsLog, started: float) -> None:
         """Log, evaluate and draw what is due after `step`; everything is after the last one."""
         config, last = self.config, step == self.config.steps
         if last or step % config.log_every == 0:
-            log.add(step, "train", reading.losses, seconds=round(time.monotonic() - started, 3))
+            log.add(step, "train", **vars(reading.losses), seconds=round(time.monotonic() - started, 3))
         if last or step % config.evaluate_every == 0:
             self._evaluate(step, log)
         if last or step % config.picture_every == 0:
@@ -255,7 +236,7 @@ class _Run:
 
     def _evaluate(self, step: int, log: MetricsLog) -> None:
         for split, losses in evaluate_splits(self.network, self.data, self.config, self.device).items():
-            log.add(step, split, losses)
+            log.add(step, split, **vars(losses))
 
     def _fit_prior(self, saved: Checkpoint | None, log: MetricsLog | None, stop_requested: Callable[[], int]) -> None:
         """The steps after the VAE's.
@@ -273,14 +254,8 @@ class _Run:
                 stopping = world.largest(stop_requested())
             last = step == config.total_steps
             if log and (last or step % config.log_every == 0):
-                seconds = round(time.monotonic() - started, 3)
-                log.add_record({"step": step, "split": "prior", **dataclasses.asdict(reading), "seconds": seconds})
-            if log and (last or stopping or step % config.checkpoint_every == 0):
-                log.flush()
-                self._save(step)
-            self._done(step)
-            if stopping:
-                raise StoppedError(self._how_to_go_on(step), stopping)
+                log.add(step, "prior", **vars(reading), seconds=round(time.monotonic() - started, 3))
+            self._finish(step, last, stopping, log)
         with world.explained("after the last step"):
             if not has_variances(fit.network):
                 slow = ", which takes minutes" if self.data.train[0].size >= LARGE else ""
@@ -296,6 +271,15 @@ class _Run:
             stopping = world.largest(stop_requested())
         if stopping:
             raise StoppedError(self._how_to_go_on(config.total_steps), stopping)
+
+    def _finish(self, step: int, last: bool, stopping: int, log: MetricsLog | None) -> None:
+        """Save what is due after `step`, say that it is done, and end the run if a signal asks for it."""
+        if log and (last or stopping or step % self.config.checkpoint_every == 0):
+            log.flush()
+            self._save(step)
+        self._done(step)
+        if stopping:
+            raise StoppedError(self._how_to_go_on(step), stopping)
 
     def _done(self, step: int) -> None:
         """Say that a step is done, and once, where that is so, that fewer threads would be faster."""
