@@ -16,14 +16,13 @@ import numpy as np
 
 from vae_gen.bundles import find
 from vae_gen.decoder import files_of
-from vae_gen.defaults import INDEX_DIGITS
 from vae_gen.errors import BundleError, OutputError
 from vae_gen.images import ByteImages, ImageShape
 from vae_gen.indices import Indices
 from vae_gen.latents import Latents
 from vae_gen.manifest import DECODER
 from vae_gen.model import Model, load
-from vae_gen.parts import Part
+from vae_gen.parts import Part, picture_name
 from vae_gen.png import PngEncoder
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.runs import Provenance, Record, Run, to_json, versions, write_json
@@ -176,11 +175,10 @@ def write_part(
     Raises OutputError if they cannot be written; nothing is left of the part then.
     """
     pixels, values = hashlib.sha256(), hashlib.sha256()
-    latents_name = part.latents_name if run.latents else None
     with ExitStack() as stack:
         # The last to be opened is the first to get its name: where the images are, the latents are.
         images_file = stack.enter_context(_open_part(store, run, part, claim))
-        z_file = stack.enter_context(store.create(latents_name)) if latents_name else None
+        z_file = stack.enter_context(store.create(part.latents_name)) if part.latents_name else None
         for number, (indices, z, images) in enumerate(batches):
             if z_file:
                 if number == 0:
@@ -196,12 +194,12 @@ def write_part(
                 progress(indices.count)
         images_file.close()
         hashes = {"pixels_sha256": pixels.hexdigest()}
-        if run.latents:
+        if z_file:
             hashes["latents_sha256"] = values.hexdigest()
-    return expected_record(part, run.latents) | hashes
+    return expected_record(part) | hashes
 
 
-def expected_record(part: Part, latents: bool) -> Record:
+def expected_record(part: Part) -> Record:
     """What a manifest says of a part, but for the hashes."""
     record = {
         "name": part.name or ".",
@@ -209,7 +207,7 @@ def expected_record(part: Part, latents: bool) -> Record:
         "indices": str(part.indices),
         "pixels_sha256": None,
     }
-    return record | {"latents": part.latents_name, "latents_sha256": None} if latents else record
+    return record | {"latents": part.latents_name, "latents_sha256": None} if part.latents_name else record
 
 
 @contextmanager
@@ -241,7 +239,3 @@ class PngFolder:
 
     def close(self) -> None:
         pass
-
-
-def picture_name(index: int) -> str:
-    return f"{index:0{INDEX_DIGITS}d}.png"

@@ -14,8 +14,7 @@ from itertools import chain
 from typing import Any
 
 from vae_gen.errors import DataError, OutputError, VaeGenError
-from vae_gen.generate import picture_name
-from vae_gen.parts import STATE, Part
+from vae_gen.parts import STATE, Part, picture_name
 from vae_gen.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
 from vae_gen.runs import PARTS, RUN_MANIFEST, Record, Run, write_json
 from vae_gen.stores import Store
@@ -58,7 +57,7 @@ def clear(store: Store, parts: Iterable[Part]) -> None:
         check_folders(store, outline.parts)
     check_folders(store, (part for part in parts if part.name not in listed))
     for outline in outlines:
-        remove_parts(store, outline.parts, outline.latents)
+        remove_parts(store, outline.parts)
         if outline.grid_name:
             store.remove(outline.grid_name)
     for name in [*known, STATE]:
@@ -70,7 +69,8 @@ def clear(store: Store, parts: Iterable[Part]) -> None:
 def _written(parts: Iterable[Part]) -> Iterator[str]:
     """All names that are written to when these are made."""
     for part in parts:
-        yield from (part.name or part.stem, part.latents_name, part.record_name)
+        yield part.name or part.stem
+        yield from filter(None, (part.latents_name, part.record_name))
 
 
 def check_folders(store: Store, parts: Iterable[Part]) -> None:
@@ -87,20 +87,13 @@ def check_folders(store: Store, parts: Iterable[Part]) -> None:
                 )
 
 
-def remove_parts(store: Store, parts: Iterable[Part], latents: bool) -> None:
+def remove_parts(store: Store, parts: Iterable[Part]) -> None:
     """Remove these parts of a run from a store, and with `check_folders` before it nothing else."""
     there = set(store.names())
     for part in parts:
-        names = [part.name] if part.name else list(map(picture_name, part.indices))
-        for name in [*names, *([part.latents_name] if latents else [])]:
+        for name in part.files:
             if name in there:
                 store.remove(name)
-
-
-def is_there(part: Part, latents: bool, there: Collection[str]) -> bool:
-    """Whether the files of a part are among these names; what is in them is not looked at."""
-    names = [part.name] if part.name else map(picture_name, part.indices)
-    return all(name in there for name in names) and (not latents or part.latents_name in there)
 
 
 class Ledger:
@@ -132,9 +125,7 @@ class Ledger:
             complete = self._check(resume)
             if complete is not None:
                 names = set(self._store.names())
-                self._done = {
-                    part.number: record for part, record in complete.records if is_there(part, complete.latents, names)
-                }
+                self._done = {part.number: record for part, record in complete.records if names.issuperset(part.files)}
                 has_grid = not self._run.makes_grid or self._run.grid_name in names
                 if has_grid and len(self._done) == len(complete.parts):
                     self._forget()  # for one that was killed at the very end
@@ -170,14 +161,13 @@ class Ledger:
             there = read_outline(self._store, run.manifest_name, run.file)
         except DataError:  # of something else, whose files are not known
             return []
-        names = [there.parts[0].latents_name] if there.latents else []
-        return [name for name in [*names, there.grid_name] if name and name not in run.files]
+        return [name for name in (there.parts[0].latents_name, there.grid_name) if name and name not in run.files]
 
     def _written(self) -> Iterator[str]:
         """All names that this run writes to."""
         run = self._run
         yield from (run.manifest_name, run.claim_name, *run.files)
-        if run.shard == 0:
+        if run.makes_grid:
             yield run.grid_name
         yield from _written(run.parts)
 
@@ -219,9 +209,9 @@ class Ledger:
         there, states = set(self._store.names()), set(self._store.names(STATE))
         found = {}
         for part in self._run.parts:
-            if part.record_name.rpartition("/")[2] in states and is_there(part, self._run.latents, there):
+            if part.record_name.rpartition("/")[2] in states and there.issuperset(part.files):
                 record = read_json(self._store, part.record_name)
-                if is_record(record, part, self._run.latents):
+                if is_record(record, part):
                     found[part.number] = record
         return found
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import overload
 
-from vae_gen.defaults import SUFFIXES
+from vae_gen.defaults import INDEX_DIGITS, SUFFIXES
 from vae_gen.errors import UsageError
 from vae_gen.indices import Indices
 
@@ -29,6 +29,7 @@ class Part:
     name: str  # within --out; empty for files right in it
     stem: str  # begins the names of what stands beside it
     indices: Indices
+    latents_name: str = ""  # the file with the latents of its images; empty if there is none
 
     @property
     def has_folder(self) -> bool:
@@ -41,9 +42,10 @@ class Part:
         return f"{STATE}/{self.number:06d}.json"
 
     @property
-    def latents_name(self) -> str:
-        """The file with the latents of its images."""
-        return beside(self.stem, LATENTS)
+    def files(self) -> list[str]:
+        """The names in --out of all that it is."""
+        images = [self.name] if self.name else [*map(picture_name, self.indices)]
+        return [*images, self.latents_name] if self.latents_name else images
 
 
 def latents_beside(file: str, format: str) -> str:
@@ -82,24 +84,81 @@ class Parts(Sequence[Part]):
         return self._part_of(found) if isinstance(found, int) else Parts(self._part_of, found)
 
 
-def cut(indices: Indices, format: str, part_size: int | None, shards: int, file: str = "") -> Parts:
-    """All parts of a run; shard i of n makes those that `share` says.
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which images a run, or one shard of it, makes, and in which files. UsageError if there is no such shard."""
 
-    A container holds `part_size` images, or a shard's share of them. PNG files stand in folders of 10,000 by their
-    index, or, if there are no more than 10,000 in all, right in --out. `file` names the only part.
-    """
-    if format == "png":
-        return _folders(indices) if indices.count > IMAGES_PER_FOLDER else _files(indices, shards)
-    size, suffix = part_size or -(-indices.count // shards), SUFFIXES[format]
-    if file:
-        return Parts(partial(_named, file, file[: -len(suffix)], indices), range(1))
-    return Parts(partial(_container, indices, suffix, size), range(-(-indices.count // size)))
+    indices: Indices  # of the whole run
+    format: str = "png"
+    part_size: int | None = None  # images in a container file; None: all that a shard makes
+    shard: int = 0
+    shards: int = 1
+    file: str = ""  # the name of the only file, where it has been given one
+    latents: bool = False  # write latents beside images
+    grid: tuple[int, int] | None = None  # rows and columns of the contact sheet, which shard 0 makes
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.shard < self.shards:
+            raise UsageError(f"shard is {self.shard}/{self.shards}; n shards are numbered 0/n to n-1/n")
 
-def share(parts: Parts, shard: int, shards: int) -> Parts:
-    """The parts that shard 0 ... shards - 1 makes: neighbours, and as many as the others or one more."""
-    check_shard(shard, shards)
-    return parts[parts.total * shard // shards : parts.total * (shard + 1) // shards]
+    @cached_property
+    def parts(self) -> Parts:
+        """Those that this shard makes: neighbours, and as many as the others make or one more."""
+        total = self.all_parts.total
+        return self.all_parts[total * self.shard // self.shards : total * (self.shard + 1) // self.shards]
+
+    @cached_property
+    def all_parts(self) -> Parts:
+        """Of the whole run.
+
+        A container holds `part_size` images, or a shard's share of them. PNG files stand in folders of 10,000 by their
+        index, or, if there are no more than 10,000 in all, right in --out.
+        """
+        count = self.indices.count
+        if self.format != "png":
+            size = self.part_size or -(-count // self.shards)
+            return Parts(partial(self._container, size), range(-(-count // size)))
+        if count <= IMAGES_PER_FOLDER:  # cut for as many shards as have an image to make
+            pieces = min(self.shards, count)
+            return Parts(partial(self._piece, pieces), range(pieces))
+        # How many folders there are up to the end of each range; a range may begin in the one where the last one ended.
+        ends: list[int] = []
+        last = -1  # folder
+        for each in self.indices.ranges:
+            first, before = each.start // IMAGES_PER_FOLDER, last
+            last = (each.stop - 1) // IMAGES_PER_FOLDER
+            ends.append((ends[-1] if ends else 0) + last - max(first, before + 1) + 1)
+        return Parts(partial(self._folder, ends), range(ends[-1]))
+
+    def _part(self, number: int, name: str, stem: str, indices: Indices) -> Part:
+        return Part(number, name, stem, indices, beside(stem, LATENTS) if self.latents else "")
+
+    def _container(self, size: int, number: int) -> Part:
+        suffix = SUFFIXES[self.format]
+        name = self.file or f"{number:0{PART_DIGITS}d}{suffix}"
+        return self._part(number, name, name[: -len(suffix)], self.indices.slice(number * size, (number + 1) * size))
+
+    def _piece(self, pieces: int, number: int) -> Part:
+        stem = f"{number:0{PART_DIGITS}d}" if pieces > 1 else ""
+        first, stop = (self.indices.count * end // pieces for end in (number, number + 1))
+        return self._part(number, "", stem, self.indices.slice(first, stop))
+
+    def _folder(self, ends: list[int], number: int) -> Part:
+        place = bisect_right(ends, number)  # the range in which the folder is counted
+        folder = (self.indices.ranges[place].stop - 1) // IMAGES_PER_FOLDER - (ends[place] - 1 - number)
+        first = folder * IMAGES_PER_FOLDER
+        name = folder_name(folder)
+        return self._part(number, name, name, self.indices.between(first, first + IMAGES_PER_FOLDER))
+
+    @property
+    def grid_name(self) -> str:
+        """Of the contact sheet; empty if the run has none."""
+        return beside(self.parts[0].stem if self.file else "", GRID) if self.grid else ""
+
+    @property
+    def makes_grid(self) -> bool:
+        """Whether the contact sheet is this shard's."""
+        return self.grid is not None and self.shard == 0
 
 
 def check_idx_count(count: int) -> None:
@@ -111,52 +170,10 @@ def check_idx_count(count: int) -> None:
         )
 
 
-def check_shard(shard: int, shards: int) -> None:
-    """Raise UsageError unless there is such a shard."""
-    if not 0 <= shard < shards:
-        raise UsageError(f"shard is {shard}/{shards}; n shards are numbered 0/n to n-1/n")
-
-
-def _named(file: str, stem: str, indices: Indices, number: int) -> Part:
-    return Part(number, file, stem, indices)
-
-
-def _container(indices: Indices, suffix: str, size: int, number: int) -> Part:
-    stem = f"{number:0{PART_DIGITS}d}"
-    return Part(number, stem + suffix, stem, indices.slice(number * size, (number + 1) * size))
-
-
-def _folders(indices: Indices) -> Parts:
-    # How many folders there are up to the end of each range; a range may begin in the folder where the last one ended.
-    ends: list[int] = []
-    last = -1  # folder
-    for each in indices.ranges:
-        first, before = each.start // IMAGES_PER_FOLDER, last
-        last = (each.stop - 1) // IMAGES_PER_FOLDER
-        ends.append((ends[-1] if ends else 0) + last - max(first, before + 1) + 1)
-    return Parts(partial(_folder, indices, ends), range(ends[-1]))
-
-
-def _folder(indices: Indices, ends: list[int], number: int) -> Part:
-    place = bisect_right(ends, number)  # the range in which the folder is counted
-    folder = (indices.ranges[place].stop - 1) // IMAGES_PER_FOLDER - (ends[place] - 1 - number)
-    first = folder * IMAGES_PER_FOLDER
-    name = folder_name(folder)
-    return Part(number, name, name, indices.between(first, first + IMAGES_PER_FOLDER))
-
-
-def _files(indices: Indices, shards: int) -> Parts:
-    """Files right in --out, cut for as many shards as have an image to make."""
-    pieces = min(shards, indices.count)
-    return Parts(partial(_piece, indices, pieces), range(pieces))
-
-
-def _piece(indices: Indices, pieces: int, number: int) -> Part:
-    stem = f"{number:0{PART_DIGITS}d}" if pieces > 1 else ""
-    first, stop = (indices.count * end // pieces for end in (number, number + 1))
-    return Part(number, "", stem, indices.slice(first, stop))
-
-
 def folder_name(folder: int) -> str:
     """The folder of the images 10,000 * folder ... 10,000 * folder + 9,999."""
     return f"{folder:0{FOLDER_DIGITS}d}"
+
+
+def picture_name(index: int) -> str:
+    return f"{index:0{INDEX_DIGITS}d}.png"

@@ -15,31 +15,23 @@ from vae_gen.files import as_text
 from vae_gen.generate import expected_record
 from vae_gen.images import ImageShape
 from vae_gen.indices import Indices
-from vae_gen.parts import GRID, Part, Parts, beside, cut, share
+from vae_gen.parts import Layout, Part
 from vae_gen.runs import Record
 from vae_gen.stores import Store
 
 OF_A_SHARD = re.compile(r".*\.(\d+)-of-(\d+)\.json", re.DOTALL)
 OWN_TO_A_SHARD = ("command", "shard", "parts")
+GRID_SIZE = re.compile("[0-9]{1,9}x[0-9]{1,9}")
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Outline:
+class Outline(Layout):
     """What one shard of a run is to make."""
 
     name: str  # of the file that says so
-    file: str  # the name of the run's only file, if it has been given one
     values: dict[str, Any]  # as JSON has them
-    format: str
     image_shape: ImageShape
-    indices: Indices  # of the run
-    shard: int
-    shards: int
-    latents: bool
-    grid_name: str  # of the run's contact sheet, which shard 0 makes; empty if it has none
-    parts: Parts  # of this shard
-    all_parts: Parts  # of the run
 
 
 @dataclass(frozen=True)
@@ -89,14 +81,14 @@ def read_manifest(store: Store, name: str, file: str = "") -> RunManifest:
     if len(records) != manifest.parts.total:
         raise _damaged(path, f"it lists {len(records):,} parts, and its run has {manifest.parts.total:,}")
     for part, record in zip(manifest.parts, records, strict=True):
-        if not is_record(record, part, manifest.latents):
+        if not is_record(record, part):
             raise _damaged(path, f"what it says of part {part.number} is not what its run has there")
     return manifest
 
 
-def is_record(record: object, part: Part, latents: bool) -> bool:
+def is_record(record: object, part: Part) -> bool:
     """Whether something read from JSON is the record of this part, with whatever hashes."""
-    expected = expected_record(part, latents)
+    expected = expected_record(part)
     if not isinstance(record, dict) or record.keys() != expected.keys():
         return False
     hashes = {key: record[key] for key in expected if key.endswith("sha256")}
@@ -116,29 +108,29 @@ def _outline(path: str, values: dict[str, Any], name: str, file: str) -> dict[st
         raise _damaged(path, f"its shard_size is {_short(size)}")
     if _of_type(path, values, "shards", int) != shards:
         raise _damaged(path, f"its shards are {_short(values['shards'])}, and by its name {shards}")
-    try:
-        indices = Indices.parse(_of_type(path, values, "indices", str))
-        all_parts = cut(indices, kind, size, shards, file)
-        parts = share(all_parts, shard, shards)
-    except UsageError as error:
-        raise _damaged(path, str(error)[:60]) from error
-    if values.get("images") != indices.count:
-        images = _short(values.get("images"))
-        raise _damaged(path, f"its images are {images}, and by its indices {indices.count}")
-    return {
+    if grid is not None and not GRID_SIZE.fullmatch(str(grid)):
+        raise _damaged(path, f"its grid is {_short(grid)}")
+    outline = {
         "name": name,
         "file": file,
         "values": values,
         "format": kind,
         "image_shape": tuple(shape),
-        "indices": indices,
+        "part_size": size,
         "shard": shard,
         "shards": shards,
         "latents": _of_type(path, values, "latents", bool),
-        "grid_name": beside(parts[0].stem if file else "", GRID) if grid else "",
-        "parts": parts,
-        "all_parts": all_parts,
+        "grid": tuple(map(int, grid.split("x"))) if grid else None,
     }
+    try:
+        indices = Indices.parse(_of_type(path, values, "indices", str))
+        Layout(indices=indices, shard=shard, shards=shards)
+    except UsageError as error:
+        raise _damaged(path, str(error)[:60]) from error
+    if values.get("images") != indices.count:
+        images = _short(values.get("images"))
+        raise _damaged(path, f"its images are {images}, and by its indices {indices.count}")
+    return outline | {"indices": indices}
 
 
 def _is_own(command: str) -> bool:

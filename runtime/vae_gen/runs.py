@@ -16,7 +16,7 @@ from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
 from vae_gen.latents import Latents, check_seed, draw
-from vae_gen.parts import GRID, STATE, Parts, beside, check_idx_count, check_shard, cut, share
+from vae_gen.parts import STATE, Layout, check_idx_count
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
 from vae_gen.version import __version__
@@ -49,7 +49,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Layout):
     """Some images of one model, of one seed or of given latents, in one format.
 
     Raises UsageError if a value is out of range.
@@ -62,17 +62,9 @@ class Run:
     latent_dim: int
     read_as: Reading  # how its output is read, all of it said
     seed: int | None  # None: of given latents
-    indices: Indices
     reading: Reading = AS_STATED  # what of that was asked for
     temperature: float = 1.0
-    format: str = "png"
-    part_size: int | None = None  # images in a container file; None: all that a shard makes
-    shard: int = 0
-    shards: int = 1
-    file: str = ""  # the name of the only file, where it has been given one
     metadata: bool = True  # write provenance into images
-    latents: bool = False  # write latents beside images
-    grid: tuple[int, int] | None = None  # rows and columns of the contact sheet
     given: Given | None = None  # instead of a seed
     versions: Mapping[str, str] = field(default_factory=dict)  # those here, unless another process began it
 
@@ -82,7 +74,7 @@ class Run:
             raise UsageError("a run is of a seed, or of given latents; give one of them")
         if self.seed is not None:
             check_seed(self.seed)
-        check_shard(self.shard, self.shards)
+        super().__post_init__()
         if self.part_size is not None and self.part_size < 1:
             raise UsageError(f"shard-size is {self.part_size}; it must be at least 1")
         if self.format == "idx" and self.parts:
@@ -101,15 +93,6 @@ class Run:
                 f"{self.indices.count:,} images would fill {self.parts.total:,} "
                 f"{'files' if self.part_size else 'folders'}, and at most {MAX_PARTS:,} are made at once; {way_out}"
             )
-
-    @cached_property
-    def parts(self) -> Parts:
-        """Those that this shard makes."""
-        return share(self.all_parts, self.shard, self.shards)
-
-    @cached_property
-    def all_parts(self) -> Parts:
-        return cut(self.indices, self.format, self.part_size, self.shards, self.file)
 
     @cached_property
     def images(self) -> int:
@@ -132,8 +115,7 @@ class Run:
         """What a run of one named file writes; nothing for others."""
         if not self.file:
             return []
-        latents = [self.parts[0].latents_name] if self.latents else []
-        return [self.file, *latents, *([self.grid_name] if self.grid else [])]
+        return [*self.parts[0].files, *([self.grid_name] if self.grid else [])]
 
     @property
     def claim_name(self) -> str:
@@ -152,15 +134,6 @@ class Run:
     @property
     def _shard_name(self) -> str:
         return f"{self.shard:04d}-of-{self.shards:04d}"
-
-    @property
-    def makes_grid(self) -> bool:
-        """Whether the contact sheet is this shard's."""
-        return self.grid is not None and self.shard == 0
-
-    @property
-    def grid_name(self) -> str:
-        return beside(self.parts[0].stem if self.file else "", GRID)
 
     @property
     def provenance(self) -> Provenance | None:

@@ -17,11 +17,11 @@ from vae_gen.containers import read_container
 from vae_gen.containers.members import Chunk, cannot_read, check_png, decode_png
 from vae_gen.defaults import INDEX_DIGITS, SUFFIXES
 from vae_gen.errors import DataError
-from vae_gen.generate import Progress, picture_name
+from vae_gen.generate import Progress
 from vae_gen.images import ImageShape
 from vae_gen.indices import Indices
 from vae_gen.ledger import check_folders, manifests_in, remove_parts
-from vae_gen.parts import FOLDER_DIGITS, IMAGES_PER_FOLDER, PART_DIGITS, STATE, Part, folder_name
+from vae_gen.parts import FOLDER_DIGITS, IMAGES_PER_FOLDER, PART_DIGITS, STATE, Part, folder_name, picture_name
 from vae_gen.run_manifest import OWN_TO_A_SHARD, RunManifest, read_manifest
 from vae_gen.runs import RUN_MANIFEST, Record
 from vae_gen.shell import joined
@@ -139,8 +139,7 @@ def discard(store: Store, report: Report) -> None:
     Raises OutputError if there is something else in their folders; nothing has been removed then.
     """
     check_folders(store, [part for _, part in report.damaged])
-    for manifest, part in report.damaged:
-        remove_parts(store, [part], manifest.latents)
+    remove_parts(store, [part for _, part in report.damaged])
     if report.damaged_sheet:
         store.remove(report.damaged_sheet)
 
