@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vae_gen.images import FloatImages
+from vae_gen.images import FloatImages, inverted
 from vae_gen.manifest import Manifest
 from vae_gen.metrics import ROUNDING_ERROR, sum_of_squared_errors
-from vae_gen.pictures import inverted
 
 if TYPE_CHECKING:
     from vae_gen.model import Model
@@ -71,7 +70,7 @@ def familiarity(images: FloatImages, network: Model) -> Familiarity:
     Raises BundleError if it has none.
     """
     some = images[:: math.ceil(len(images) / TRIED)]
-    error, error_inverted = (_reconstruction_error(each, network) for each in (some, inverted(some)))
+    error, error_inverted = (_reconstruction_error(each, network) for each in (some, inverted(some, 1)))
     usual = usual_error(network.manifest) if network.manifest else None
     if usual is not None:  # of images that are reconstructed exactly, others rounded to 8 bits are no strangers
         usual = max(usual, ROUNDING_ERROR * math.prod(network.image_shape))

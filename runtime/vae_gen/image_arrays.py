@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vae_gen.errors import DataError
 from vae_gen.fitting import fit_picture
 from vae_gen.idx import read_idx
-from vae_gen.images import ByteImages, ImageShape, brightness, check_range, to_pillow, to_uint8
+from vae_gen.images import ByteImages, ImageShape, brightness, check_range, inverted, to_pillow, to_uint8
 from vae_gen.manifest import COLOR_MODES
 from vae_gen.tones import AS_THEY_ARE, Tones
 
@@ -154,7 +154,4 @@ def fit_images(images: Array, shape: ImageShape, source: str, tones: Tones = AS_
             chunk = to_uint8(in_unit_range(chunk, source, tones.white).astype(np.float64, copy=False))
         if chunk.shape[1:] != shape:
             chunk = np.stack([fit_picture(to_pillow(np.ascontiguousarray(image)), shape) for image in chunk])
-        if tones.invert:
-            chunk = chunk.copy()
-            chunk[:, :3] = 255 - chunk[:, :3]
-        yield chunk
+        yield inverted(chunk, 255) if tones.invert else chunk

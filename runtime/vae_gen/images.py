@@ -33,6 +33,13 @@ def to_float(images: ByteImages) -> FloatImages:
     return images.astype(np.float32) / np.float32(255)
 
 
+def inverted(images: npt.NDArray[Any], white: float) -> npt.NDArray[Any]:
+    """Images [..., C, H, W] with black and `white` swapped, but not alpha."""
+    swapped = images.copy()
+    np.subtract(white, images[..., :3, :, :], out=swapped[..., :3, :, :])
+    return swapped
+
+
 def brightness(values: npt.NDArray[Any], white: float) -> npt.NDArray[np.float64]:
     """Values of any type and shape -> [0, 1], where 0 is black and `white` or more is 1.
 

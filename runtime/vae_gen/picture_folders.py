@@ -16,7 +16,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -30,7 +29,7 @@ from vae_gen.data_options import DataOptions, Notify
 from vae_gen.defaults import CHECKPOINT
 from vae_gen.errors import DataError
 from vae_gen.fitting import fit_picture, is_grey, shown_size
-from vae_gen.images import ByteImages, ImageShape
+from vae_gen.images import ByteImages, ImageShape, inverted
 from vae_gen.picture_files import NO_PICTURE, is_figure, picture_suffixes, unreadable, walk
 from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
 from vae_gen.tones import Tones
@@ -180,7 +179,8 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
     others = Counter(listing.others)
     bad: list[str] = []
     brightest, where = 0.0, f" in {folder}"
-    with _quiet_decoders(), ThreadPoolExecutor(usable_cpus()) as pool:
+    # Pillow's warnings about odd files stay silent, in all threads.
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(usable_cpus()) as pool:
         messages, shape = _choose_shape(pool, folder, listing.pictures, options)
 
         def chunks() -> Iterator[ByteImages]:
@@ -250,10 +250,7 @@ def _read(folder: Path, shape: ImageShape, tones: Tones, file: PictureFile) -> B
         return NO_PICTURE
     except Exception as error:  # what a decoder raises on damaged input can be anything
         return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    if tones.invert:
-        image = image.copy()
-        image[:3] = 255 - image[:3]
-    return image
+    return inverted(image, 255) if tones.invert else image
 
 
 def _choose_shape(
@@ -312,14 +309,6 @@ def _in_order(
     for start in range(0, len(files), at_once):
         group = files[start : start + at_once]
         yield from zip(group, pool.map(function, group), strict=True)
-
-
-@contextmanager
-def _quiet_decoders() -> Iterator[None]:
-    """Within it, Pillow's warnings about odd files stay silent, in all threads."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _listed(others: Counter[str]) -> str:

@@ -20,7 +20,7 @@ from vae_gen.files import as_text, is_there
 from vae_gen.fitting import fit_picture
 from vae_gen.idx import open_unpacked
 from vae_gen.image_arrays import ZIP_MAGIC, Array, as_images, fit_images, in_unit_range, read_arrays
-from vae_gen.images import FloatImages, ImageShape, to_float
+from vae_gen.images import FloatImages, ImageShape, inverted, to_float
 from vae_gen.picture_files import NO_PICTURE, is_figure, picture_suffixes, unreadable, walk
 from vae_gen.tones import AS_THEY_ARE, Tones
 
@@ -69,7 +69,7 @@ def load_pictures(
     if not parts:
         raise DataError(f"there is no picture that can be read: {unreadable(bad)}")
     images = np.concatenate(parts)
-    return Pictures(names, inverted(images) if tones.invert else images, files, bad)
+    return Pictures(names, inverted(images, 1) if tones.invert else images, files, bad)
 
 
 def _files(paths: Iterable[Path | str]) -> Iterator[Path]:
@@ -107,10 +107,9 @@ def _is_picture(path: Path, suffixes: set[str]) -> bool:
 
 @contextmanager
 def _opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd files, and of large ones that are not yet refused
-        with Image.open(file) as picture:
-            yield picture
+    # No warnings of odd files, and of large ones that are not yet refused.
+    with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
+        yield picture
 
 
 def _load_file(path: Path, image_shape: ImageShape, white: float | None) -> Iterator[Found]:
@@ -181,10 +180,3 @@ def _fit(images: Array, image_shape: ImageShape, source: str, white: float | Non
     if images.shape[1:] == image_shape and (images.dtype != np.uint8 or white is not None):
         return in_unit_range(images, source, white).astype(np.float32)
     return to_float(np.concatenate(list(fit_images(images, image_shape, source, Tones(white=white)))))
-
-
-def inverted(images: FloatImages) -> FloatImages:
-    """Images [n, C, H, W] in [0, 1] with black and white swapped, but not alpha."""
-    swapped = images.copy()
-    swapped[:, :3] = 1 - images[:, :3]
-    return swapped

@@ -68,8 +68,7 @@ def read_npy(file: IO[bytes], source: str) -> Iterator[Chunk]:
     Raises DataError; what people may have in such files, image_arrays reads.
     """
     with cannot_read(source):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged headers make Python's parser warn
+        with warnings.catch_warnings(action="ignore"):  # damaged headers make Python's parser warn
             version = np.lib.format.read_magic(file)
             if version != (1, 0):
                 raise DataError(f"{source} is of version {'.'.join(map(str, version))} of .npy; only 1.0 is read")

@@ -12,12 +12,12 @@ import numpy as np
 
 from vae_gen.errors import UsageError
 from vae_gen.familiarity import familiarity
-from vae_gen.images import ByteImages, FloatImages, ImageShape, from_pillow, to_float, to_pillow, to_uint8
+from vae_gen.images import ByteImages, FloatImages, ImageShape, from_pillow, inverted, to_float, to_pillow, to_uint8
 from vae_gen.latents import Latents, draw, fresh_seed
 from vae_gen.metrics import sum_of_squared_errors
 from vae_gen.model import Model
 from vae_gen.paths import traversal
-from vae_gen.pictures import inverted, picture_in
+from vae_gen.pictures import picture_in
 from vae_gen.png import encode_png
 from vae_gen.reading import Reading
 from vae_gen.shell import joined
@@ -120,7 +120,7 @@ class Explorer:
         Raises DataError if it is no picture, BundleError if the model has no encoder.
         """
         images = picture_in(content, self.image_shape, self._white)
-        images = inverted(images) if invert else images
+        images = inverted(images, 1) if invert else images
         with self._turn:
             mean, _ = self._model.encode(images)
             swap = familiarity(images, self._model).better_inverted
