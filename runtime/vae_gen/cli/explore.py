@@ -51,7 +51,7 @@ def explore(
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: server.end())
         click.echo(server.url)
-        messages.say(f"the page shows {explorer.name}; Ctrl-C ends it", quiet)
+        messages.say(f"the page shows {explorer.model.name}; Ctrl-C ends it", quiet)
         if browser:
             threading.Thread(target=_open, args=[server.url], daemon=True).start()  # which may wait for the page
         server.serve()

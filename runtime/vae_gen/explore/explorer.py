@@ -12,7 +12,7 @@ import numpy as np
 
 from vae_gen.errors import UsageError
 from vae_gen.familiarity import familiarity
-from vae_gen.images import ByteImages, FloatImages, ImageShape, from_pillow, inverted, to_float, to_pillow, to_uint8
+from vae_gen.images import ByteImages, FloatImages, from_pillow, inverted, to_float, to_pillow, to_uint8
 from vae_gen.latents import Latents, draw, fresh_seed
 from vae_gen.metrics import sum_of_squared_errors
 from vae_gen.model import Model
@@ -46,61 +46,45 @@ class Explorer:
         """
         model.check()
         _ = model.decoder_sha256  # of the file as it was read
-        self._model, self._white = model, tones.white
+        self.model, self._white = model, tones.white
         self._options = joined(["--model", given, *reading.as_options])
         self._turn = threading.Lock()  # whose turn it is has all processors
 
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def model_hash(self) -> str:
-        return self._model.decoder_sha256
-
-    @property
-    def image_shape(self) -> ImageShape:
-        return self._model.image_shape
-
-    @property
-    def latent_dim(self) -> int:
-        return self._model.latent_dim
-
     def about(self) -> dict[str, Any]:
         """All that the page needs to begin."""
-        description = self._model.description
-        channels, height, width = self.image_shape
+        description = self.model.description
+        channels, height, width = self.model.image_shape
         thumbnail = _thumbnail_size(height, width)
         return {
-            "name": self.name,
+            "name": description.name,
             "licence": description.licence,
-            "latent_dim": self.latent_dim,
+            "latent_dim": self.model.latent_dim,
             "latent_kl": description.latent_kl,
             "width": width,
             "height": height,
             "colors": COLORS[channels],
             "sweep": SWEEP,
             "strip": {"width": len(SWEEP) * thumbnail[0], "height": thumbnail[1]},
-            "encodes": self._model.directory is not None,
+            "encodes": self.model.directory is not None,
             "options": self._options,  # that tell a command of this model
         }
 
     def draw(self, seed: int | None, index: int) -> tuple[int, list[float]]:
         """The seed, or a fresh one, and the latents of image `index` of it. Raises UsageError."""
         seed = fresh_seed() if seed is None else seed
-        return seed, _numbers(draw(seed, index, 1, self.latent_dim)[0])
+        return seed, _numbers(draw(seed, index, 1, self.model.latent_dim)[0])
 
     def pictures(self, z: Sequence[float], dims: Sequence[int], target: str | None = None) -> Pictures:
         """The picture of z, what sweeping each of `dims` from there would show, and its error against `target`.
 
         `target` is another picture's pixels in base64, as `encode` gives them. Raises DataError or UsageError.
         """
-        point = self._model.check_latents([z])
+        point = self.model.check_latents([z])
         wanted = None if target is None else self._image_of(target)
         points = np.concatenate([point, *(traversal(point[0], dim, np.array(SWEEP)) for dim in dims)])
         with self._turn:
-            first, *others = self._model.decode_bytes(points)
-            found = None if wanted is None else sum_of_squared_errors(self._model.decode(point), wanted)
+            first, *others = self.model.decode_bytes(points)
+            found = None if wanted is None else sum_of_squared_errors(self.model.decode(point), wanted)
         sheets = [_rgba(first)]
         for start in range(0, len(others), len(SWEEP)):
             frames = [_thumbnail(image) for image in others[start : start + len(SWEEP)]]
@@ -109,9 +93,9 @@ class Explorer:
 
     def png(self, z: Sequence[float]) -> bytes:
         """The picture of z as a PNG file. Raises DataError."""
-        point = self._model.check_latents([z])
+        point = self.model.check_latents([z])
         with self._turn:
-            (image,) = self._model.decode_bytes(point)
+            (image,) = self.model.decode_bytes(point)
         return encode_png(image)
 
     def encode(self, content: bytes, invert: bool) -> dict[str, Any]:
@@ -119,16 +103,16 @@ class Explorer:
 
         Raises DataError if it is no picture, BundleError if the model has no encoder.
         """
-        images = picture_in(content, self.image_shape, self._white)
+        images = picture_in(content, self.model.image_shape, self._white)
         images = inverted(images, 1) if invert else images
         with self._turn:
-            mean, _ = self._model.encode(images)
-            swap = familiarity(images, self._model).better_inverted
+            mean, _ = self.model.encode(images)
+            swap = familiarity(images, self.model).better_inverted
         pixels = base64.b64encode(_rgba(to_uint8(images[0])).tobytes()).decode()
         return {"z": _numbers(mean[0]), "pixels": pixels, "better_swapped": swap}
 
     def _image_of(self, pixels: str) -> FloatImages:
-        channels, height, width = self.image_shape
+        channels, height, width = self.model.image_shape
         try:
             values = np.frombuffer(base64.b64decode(pixels, validate=True), np.uint8).reshape(1, height, width, 4)
         except (TypeError, ValueError) as error:

@@ -178,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {
             "Content-Type": answer.kind,
             "Content-Length": str(len(answer.content)),
-            "Model": self.server.explorer.model_hash,  # by which a page notices that another one is served
+            "Model": self.server.explorer.model.decoder_sha256,  # by which a page notices that another one is served
             **HEADERS,
             **answer.headers,
         }
@@ -218,8 +218,8 @@ def _parse_latents(text: str) -> list[float]:
 
 def _most_bytes(explorer: Explorer) -> int:
     """Of a request for pictures: every latent and its number, and four bytes a pixel in base64."""
-    _, height, width = explorer.image_shape
-    return 1024 + 64 * explorer.latent_dim + 6 * height * width
+    _, height, width = explorer.model.image_shape
+    return 1024 + 64 * explorer.model.latent_dim + 6 * height * width
 
 
 def _parse_request(content: bytes) -> dict[str, Any]:
