@@ -273,10 +273,7 @@ def _compare(real: Neighbourhoods, points: Points) -> Likeness:
     return Likeness(
         frechet_distance(real.points, points),
         frechet_distance(real.points / deviation, points / deviation),
-        found.precision,
-        found.recall,
-        found.density,
-        found.coverage,
+        **vars(found),
     )
 
 

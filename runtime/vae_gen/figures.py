@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vae_gen.animate import check_format, labelled, save_animation, text_size, to_frames
 from vae_gen.errors import UsageError
 from vae_gen.images import ByteImages, enlarge, from_pillow, grid, to_pillow, viewing_factor
-from vae_gen.png import check_png, save_figure
+from vae_gen.png import check_suffix, save_figure
 
 ON_SHEET = 64  # pixels of a picture's shorter side, about
 GAP = 2  # between pictures, in pixels of theirs
@@ -33,7 +33,7 @@ class Figure:
     def __post_init__(self) -> None:
         if self.sheet and self.fps is not None:
             raise UsageError("--fps is for animations, and --sheet is a still picture; give one of them")
-        (check_png if self.sheet else check_format)(self.out)
+        (check_suffix if self.sheet else check_format)(self.out)
 
     def save_sheet(self, images: ByteImages, rows: Sequence[str], columns: Sequence[str]) -> None:
         """Write images [rows, columns, C, H, W] as a PNG; with captions, the names of rows and columns beside them."""

@@ -7,20 +7,16 @@ A run that writes one file of a given name has nothing to resume; its manifest s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from typing import Any
 
 from vae_gen.errors import DataError, OutputError, VaeGenError
-from vae_gen.parts import STATE, Part, picture_name
+from vae_gen.parts import CLAIM, MANIFEST, STATE, Part, manifest_beside, picture_name
 from vae_gen.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
-from vae_gen.runs import PARTS, RUN_MANIFEST, Record, Run, write_json
+from vae_gen.runs import PARTS, Record, Run, write_json
 from vae_gen.stores import Store
-
-SHARD_MANIFEST = re.compile(r"manifest\.\d+-of-\d+\.json")
-CLAIM = re.compile(r"run(\.\d+-of-\d+)?\.json")
 
 
 def in_the_way(store: Store, files: Collection[str] = ()) -> list[str]:
@@ -32,11 +28,11 @@ def in_the_way(store: Store, files: Collection[str] = ()) -> list[str]:
 
 
 def manifests_in(there: Iterable[str]) -> list[str]:
-    return [name for name in there if name == RUN_MANIFEST or SHARD_MANIFEST.fullmatch(name)]
+    return list(filter(MANIFEST.fullmatch, there))
 
 
 def claims_in(store: Store) -> list[str]:
-    return [f"{STATE}/{name}" for name in store.names(STATE) if CLAIM.fullmatch(name)]
+    return [f"{STATE}/{name}" for name in filter(CLAIM.fullmatch, store.names(STATE))]
 
 
 def clear(store: Store, parts: Iterable[Part]) -> None:
@@ -239,7 +235,7 @@ class Ledger:
 
 def seed_of(store: Store, file: str) -> int | None:
     """The seed of the run whose file of this name, or whose parts, a store holds; None if it holds none of a seed."""
-    names = list(filter(store.holds, [f"{file}.{RUN_MANIFEST}" if file else RUN_MANIFEST]))
+    names = list(filter(store.holds, [manifest_beside(file)]))
     names += [] if file else claims_in(store)
     if not names:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ FOLDER_DIGITS = 5  # with the 4 digits of 10,000 images, the 9 of a file's name
 PART_DIGITS = 6
 MOST_IN_IDX = 2**32 - 1  # images, as the header counts them
 STATE = ".vae-gen"  # the folder in --out that a run keeps while it is unfinished
+MANIFEST = re.compile(r"manifest(\.\d+-of-\d+)?\.json")  # of a run in a folder, or of its shard
+CLAIM = re.compile(r"run(\.\d+-of-\d+)?\.json")  # in STATE, while it is unfinished
+OF_A_SHARD = re.compile(r".*\.(\d+)-of-(\d+)\.json", re.DOTALL)  # a manifest or a claim
 GRID = "grid.png"  # the contact sheet
 LATENTS = "latents.npy"
 
@@ -51,6 +55,11 @@ class Part:
 def latents_beside(file: str, format: str) -> str:
     """The name of the latents of a run's only file."""
     return beside(file[: -len(SUFFIXES[format])], LATENTS)
+
+
+def manifest_beside(file: str) -> str:
+    """The name of the manifest of a run's only file, or without one that of a run in a folder."""
+    return beside(file, "manifest.json")
 
 
 def beside(stem: str, name: str) -> str:
@@ -149,6 +158,22 @@ class Layout:
         first = folder * IMAGES_PER_FOLDER
         name = folder_name(folder)
         return self._part(number, name, name, self.indices.between(first, first + IMAGES_PER_FOLDER))
+
+    @property
+    def manifest_name(self) -> str:
+        """The file that says what the run or its shard has made."""
+        return manifest_beside(self.file) if self.file else f"manifest{self._shard_name}.json"
+
+    @property
+    def claim_name(self) -> str:
+        """The file that says, while the run or its shard is unfinished, what it makes."""
+        if self.file:
+            return self.manifest_name  # which lists no parts as long as there is none
+        return f"{STATE}/run{self._shard_name}.json"
+
+    @property
+    def _shard_name(self) -> str:
+        return f".{self.shard:04d}-of-{self.shards:04d}" if self.shards > 1 else ""
 
     @property
     def grid_name(self) -> str:

@@ -46,7 +46,7 @@ def encode_figure(sheet: ByteImages) -> bytes:
     return encode_png(sheet, FIGURE_TEXTS)
 
 
-def check_png(path: Path) -> None:
+def check_suffix(path: Path) -> None:
     """Raise UsageError unless `path` ends as a PNG file does."""
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path} does not end in .png; the sheet is a PNG file")

@@ -15,11 +15,10 @@ from vae_gen.files import as_text
 from vae_gen.generate import expected_record
 from vae_gen.images import ImageShape
 from vae_gen.indices import Indices
-from vae_gen.parts import Layout, Part
+from vae_gen.parts import OF_A_SHARD, Layout, Part
 from vae_gen.runs import Record
 from vae_gen.stores import Store
 
-OF_A_SHARD = re.compile(r".*\.(\d+)-of-(\d+)\.json", re.DOTALL)
 OWN_TO_A_SHARD = ("command", "shard", "parts")
 GRID_SIZE = re.compile("[0-9]{1,9}x[0-9]{1,9}")
 SHA256 = re.compile("[0-9a-f]{64}")

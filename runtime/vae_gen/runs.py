@@ -16,13 +16,12 @@ from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
 from vae_gen.latents import Latents, check_seed, draw
-from vae_gen.parts import STATE, Layout, check_idx_count
+from vae_gen.parts import Layout, check_idx_count
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
 from vae_gen.version import __version__
 
 SCHEMA = 1
-RUN_MANIFEST = "manifest.json"
 MAX_PARTS = 100_000  # of which a process keeps records
 MAX_GRID = 100_000_000  # pixels of a contact sheet
 PARTS = "parts"  # what a manifest has when all of them are complete
@@ -116,24 +115,6 @@ class Run(Layout):
         if not self.file:
             return []
         return [*self.parts[0].files, *([self.grid_name] if self.grid else [])]
-
-    @property
-    def claim_name(self) -> str:
-        """The file that says, while the run or its shard is unfinished, what it makes."""
-        if self.file:
-            return self.manifest_name  # which lists no parts as long as there is none
-        return f"{STATE}/run.{self._shard_name}.json" if self.shards > 1 else f"{STATE}/run.json"
-
-    @property
-    def manifest_name(self) -> str:
-        """The file that says what the run or its shard has made."""
-        if self.file:
-            return f"{self.file}.{RUN_MANIFEST}"
-        return f"manifest.{self._shard_name}.json" if self.shards > 1 else RUN_MANIFEST
-
-    @property
-    def _shard_name(self) -> str:
-        return f"{self.shard:04d}-of-{self.shards:04d}"
 
     @property
     def provenance(self) -> Provenance | None:

@@ -21,9 +21,18 @@ from vae_gen.generate import Progress
 from vae_gen.images import ImageShape
 from vae_gen.indices import Indices
 from vae_gen.ledger import check_folders, manifests_in, remove_parts
-from vae_gen.parts import FOLDER_DIGITS, IMAGES_PER_FOLDER, PART_DIGITS, STATE, Part, folder_name, picture_name
+from vae_gen.parts import (
+    FOLDER_DIGITS,
+    IMAGES_PER_FOLDER,
+    PART_DIGITS,
+    STATE,
+    Part,
+    folder_name,
+    manifest_beside,
+    picture_name,
+)
 from vae_gen.run_manifest import OWN_TO_A_SHARD, RunManifest, read_manifest
-from vae_gen.runs import RUN_MANIFEST, Record
+from vae_gen.runs import Record
 from vae_gen.shell import joined
 from vae_gen.stores import Store, open_store
 
@@ -84,13 +93,14 @@ def read_manifests(store: Store, file: str = "") -> list[RunManifest]:
 
     Raises DataError if there is none or one is damaged.
     """
-    names = list(filter(store.holds, [f"{file}.{RUN_MANIFEST}"])) if file else manifests_in(store.names())
+    names = list(filter(store.holds, [manifest_beside(file)])) if file else manifests_in(store.names())
     if not names and not file and store.names(STATE):
         ways = "sample --resume makes the rest, decode --overwrite all"
         raise DataError(f"{store.path('')} holds an unfinished run; {ways}")
     if not names:
-        what = f"{file}.{RUN_MANIFEST}" if file else RUN_MANIFEST
-        raise DataError(f"there is no {store.path(what)}; vae-gen sample writes one when all images are made")
+        raise DataError(
+            f"there is no {store.path(manifest_beside(file))}; vae-gen sample writes one when all images are made"
+        )
     return [read_manifest(store, name, file) for name in names]
 
 

@@ -25,7 +25,16 @@ def test_whole_records_are_read_up_to_a_line_that_was_cut(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "record",
-    [[], 5, {}, {**LOSSES, "step": "5"}, {**LOSSES, "split": "dream"}, {**LOSSES, "kl": None}, {**PRIOR, "nll": "1"}],
+    [
+        [],
+        5,
+        {},
+        {**LOSSES, "step": "5"},
+        {**LOSSES, "split": "dream"},
+        {**LOSSES, "kl": None},
+        {**LOSSES, "sse": None},
+        {**PRIOR, "nll": "1"},
+    ],
     ids=str,
 )
 def test_what_no_run_logs_is_named(tmp_path: Path, record: object) -> None:

@@ -84,7 +84,7 @@ def test_the_legend_of_the_losses_covers_nothing(
     splits: tuple[str, ...], with_prior: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = [
-        {"step": step, "split": split, "total": -700.0, "reconstruction": -760.0, "kl": 60.0}
+        {"step": step, "split": split, "total": -700.0, "reconstruction": -760.0, "kl": 60.0, "sse": 6.0}
         for step in range(50, 401, 50)
         for split in splits
     ]
@@ -113,8 +113,8 @@ def test_the_legend_of_the_losses_covers_nothing(
 def test_the_losses_that_are_shown_are_all_but_those_of_the_first_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = {"split": "train", "reconstruction": -90.0, "kl": 10.0}
-    validation = {"split": "validation", "reconstruction": -60.0, "kl": 12.0}
+    train = {"split": "train", "reconstruction": -90.0, "kl": 10.0, "sse": 6.0}
+    validation = {"split": "validation", "reconstruction": -60.0, "kl": 12.0, "sse": 6.0}
     records = [
         {"step": 50, **train, "total": 900.0},
         {"step": 100, **validation, "total": -48.0},

@@ -160,9 +160,6 @@ def train(
 
     data_options = DataOptions(image_size, channels, skip_bad, **vars(tones))
 
-    def load_data() -> DataSet:
-        return source.load(data, data_options, resumed, notify=lambda message: messages.say(message, quiet))
-
     world = World.from_environment()
     quiet = quiet or not world.writes
     changes = {name: settings[name] for name in CHANGEABLE if settings[name] is not None}
@@ -191,7 +188,7 @@ def train(
             # Here, so that torchrun's other processes do not wait in vain for the one that looks.
             if saved is None and world.writes and (place := out or (preset and Path("runs") / preset)):
                 trainer.check_new(place)
-            images = load_data()
+            images = source.load(data, data_options, resumed, lambda message: messages.say(message, quiet))
         config = configured(preset or suitable_preset(images.image_shape), len(images.train))
         run = resumed or out or Path("runs") / config.preset
         record = _tensorboard(run) if tensorboard else None

@@ -14,7 +14,7 @@ from vae_gen.files import is_there, whole_file
 FILE_NAME = "metrics.jsonl"
 # step, split ("train" for one batch), and what evaluation.Losses has; of split "prior", what prior.Reading has
 Record = dict[str, Any]
-LOSSES = ("reconstruction", "kl", "total")
+LOSSES = ("reconstruction", "kl", "total", "sse")
 OF_A_SPLIT = {
     "train": LOSSES,
     "validation": LOSSES,

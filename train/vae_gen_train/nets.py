@@ -89,8 +89,7 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
             turned = self.weight.flip(2, 3).transpose(0, 1).contiguous()  # for Apple's GPUs: see memory_format
             low, high = kernel - 1 - before, kernel - 1 - after
             return F.conv2d(F.pad(input, (low, high, low, high)), turned, self.bias)
-        if before != after or kernel < stride:
-            raise UsageError(f"kernel {kernel} with stride {stride} is not supported; use stride + 2, + 4, ...")
+        assert before == after, "other kernels need what PyTorch calls output padding"
         return F.conv_transpose2d(input, self.weight, self.bias, stride, before)
 
 

@@ -55,9 +55,9 @@ def reconstruct(
     from vae_gen.metrics import sum_of_squared_errors
     from vae_gen.model import load_bundle
     from vae_gen.pictures import load_pictures
-    from vae_gen.png import check_png, save_figure
+    from vae_gen.png import check_suffix, save_figure
 
-    check_png(out)
+    check_suffix(out)
     network = load_bundle(model, threads)
     loaded = load_pictures(pictures, network.image_shape, tones, skip_bad)
     options.check_not_an_input(out, loaded.files)
