@@ -29,8 +29,6 @@ from vae_gen.runs import Provenance, Record, Run, to_json, versions, write_json
 from vae_gen.stores import Folder, Store, open_store
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from vae_gen.containers import Container
 
 State = tuple[int, ...]  # of a file
@@ -135,27 +133,15 @@ def decode_each(
 
 
 def _ahead(make: Callable[[Indices], Batch], pieces: Iterator[Indices], threads: int) -> Iterator[Batch]:
-    """What `make` makes of each piece, in order, by as many threads as are not busy with what comes after it.
-
-    While whoever asks is busy with a batch, one thread less makes the next ones; while it waits, all do.
-    """
+    """What `make` makes of each piece, in order; as many as there are threads are made, or wait, at a time."""
     from concurrent.futures import ThreadPoolExecutor
 
-    queue: deque[Future[Batch]] = deque()
-
-    def keep_busy(number: int) -> None:
-        idle = number - sum(not future.done() for future in queue)
-        room = threads + 1 - len(queue)  # what is made and not yet asked for is kept in memory
-        queue.extend(pool.submit(make, piece) for piece in islice(pieces, max(0, min(idle, room))))
-
     with ThreadPoolExecutor(threads) as pool:
+        queue = deque(pool.submit(make, piece) for piece in islice(pieces, threads))
         try:
-            keep_busy(threads)
             while queue:
-                if not queue[0].done():
-                    keep_busy(threads)
                 batch = queue.popleft().result()
-                keep_busy(max(1, threads - 1))
+                queue.extend(pool.submit(make, piece) for piece in islice(pieces, 1))
                 yield batch
         finally:
             pool.shutdown(cancel_futures=True)

@@ -37,7 +37,7 @@ Made = tuple[Part, Record]
 
 @dataclass(frozen=True)
 class Crew:
-    """Who makes the parts. By default all processors that this process may use take part, and never more."""
+    """Who makes the parts. By default all processors that this process may use take part."""
 
     threads: int | None = None  # of each worker
     workers: int | None = None  # processes; 1 is this one
