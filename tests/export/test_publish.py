@@ -117,7 +117,7 @@ def test_graphs_describe_themselves_as_the_manifest_does(run: Path, bundle: Path
     assert "[batch, latent_dim]" in model.doc_string == model.graph.doc_string
 
 
-def test_the_manifest_tells_where_the_model_comes_from(run: Path, bundle: Path) -> None:
+def test_the_manifest_tells_where_the_model_comes_from(run: Path, bundle: Path, small_data: Path) -> None:  # noqa: F811
     values = json.loads((bundle / "manifest.json").read_text())
     for name, digest in values["sha256"].items():
         assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == digest
@@ -127,7 +127,7 @@ def test_the_manifest_tells_where_the_model_comes_from(run: Path, bundle: Path) 
     assert values["training"]["data"] == saved.data
     (test,) = [record for record in read_metrics(run) if record["split"] == "test"]
     assert values["metrics"]["test"] == {name: test[name] for name in ("step", "reconstruction", "kl", "total", "sse")}
-    options = f"--latent-dim 3 --batch-size 16 --steps 5 --threads {saved.config.threads}"
+    options = f"--data {small_data.name} --latent-dim 3 --batch-size 16 --steps 5 --threads {saved.config.threads}"
     assert values["metrics"]["command"] == f"vae-gen train --preset {run.name} {options}"
     errors = values["export"]["parity_with_pytorch_float64"]
     assert errors.keys() == {"mean", "log_var", "image"}
