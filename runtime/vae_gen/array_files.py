@@ -71,9 +71,10 @@ def fit_arrays(arrays: Arrays, files: list[Path], options: DataOptions, notify: 
         held_out = len(images) // VALIDATION_SHARE
         arrays = arrays | {"validation": images[:held_out], "train": images[held_out:]}
     source = " and ".join(map(str, files))
-    shapes = {images.shape[1:] for images in arrays.values()}
-    if len(shapes) > 1:
-        raise DataError(f"{source}: the images are of several shapes, {', '.join(map(str, sorted(shapes)))}")
+    shapes = {name: images.shape[1:] for name, images in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        each = ", ".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
+        raise DataError(f"{source}: the images are of several shapes: {each}")
     empty = [name for name, images in arrays.items() if not images.size]
     if empty:
         raise DataError(f"{source}: there are no images in {', '.join(empty)}")

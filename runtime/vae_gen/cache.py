@@ -21,13 +21,19 @@ from vae_gen.images import ByteImages, ImageShape
 
 CACHE_VARIABLE = "VAE_GEN_CACHE"
 ABANDONED = 24 * 3600  # seconds without a change, after which a killed process has left a file half-written
-VERSION = 4  # of what the pixels of given files are; a higher one reads all files again
+VERSION = 4  # of what is kept of given files; a higher one reads all of them again
 
 
 def cache_folder(name: str) -> Path:
-    """Where things of that name are kept: in $VAE_GEN_CACHE, or in `vae-gen` in the user's cache folder."""
+    """Where things of that name are kept: in $VAE_GEN_CACHE, or in `vae-gen` in the user's cache folder.
+
+    Raises OutputError if there is neither.
+    """
     chosen = os.environ.get(CACHE_VARIABLE)
-    return (Path(chosen) if chosen else _users_cache()) / name
+    try:
+        return (Path(chosen) if chosen else _users_cache()) / name
+    except RuntimeError as error:  # a process without a home
+        raise OutputError(f"there is no home directory for a cache; set {CACHE_VARIABLE} to a folder") from error
 
 
 def _users_cache() -> Path:
@@ -53,7 +59,7 @@ class Slot:
     @classmethod
     def of(cls, source: object, state: object) -> Slot:
         """The slot for values that JSON can write."""
-        return cls(*(hashlib.sha256(json.dumps([VERSION, each]).encode()).hexdigest()[:20] for each in (source, state)))
+        return cls(*(hashlib.sha256(json.dumps(each).encode()).hexdigest()[:20] for each in (source, [VERSION, state])))
 
     @property
     def images(self) -> Path:
@@ -69,7 +75,7 @@ class Slot:
             known = json.loads(self.about.read_text("utf-8"))
             if known["in_cache"]:
                 self.open_images()
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OutputError, OSError, ValueError, KeyError, TypeError):
             return None
         return dict(known)
 

@@ -82,6 +82,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             raise OutputError(f"cannot write {path}: it is a device or a pipe; give the name of a regular file")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    except RuntimeError as error:  # up to Python 3.12
+        raise OutputError(f"cannot write {path}: it is a link that leads to itself") from error
     partial = target.with_name(partial_name(target.name))
     try:
         yield partial
@@ -120,6 +122,7 @@ def remove_tree(folder: Path, ignore_errors: bool = False) -> None:
     except OSError:
         if not ignore_errors:
             raise
+        shutil.rmtree(folder, ignore_errors=True)  # all the rest
 
 
 def make_folder(path: Path) -> None:

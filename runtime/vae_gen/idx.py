@@ -71,10 +71,16 @@ def read_shape(file: BinaryIO, source: str, *dimensions: int) -> tuple[int, ...]
 def read_idx(file: BinaryIO, source: str, *dimensions: int) -> npt.NDArray[np.uint8]:
     """The array in an IDX file. No more is read than its header promises. Raises DataError, as `read_shape` does."""
     shape = read_shape(file, source, *dimensions)
-    content = read_up_to(file, math.prod(shape) + 1)
-    if len(content) != math.prod(shape):
-        how = "is truncated" if len(content) < math.prod(shape) else "is longer than its header says"
-        raise DataError(f"{source} {how}: {math.prod(shape)} bytes expected for shape {shape}")
+    promised = math.prod(shape)
+    content = read_up_to(file, promised + 1)
+    if len(content) < promised:
+        raise DataError(
+            f"{source} is truncated: {len(content)} bytes follow its header, and for shape {shape} it is {promised}"
+        )
+    if len(content) > promised:
+        raise DataError(f"{source} is longer than its header says: more than {promised} bytes follow, for {shape}")
+    if not promised:
+        raise DataError(f"{source} holds nothing: its shape is {shape}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ CRLF = "\r\n"
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
-def read_latents(source: str, stdin: BinaryIO, latent_dim: int) -> npt.NDArray[np.float64]:
+def read_latents(source: str, stdin: TextIO, latent_dim: int) -> npt.NDArray[np.float64]:
     """Latents [n, latent_dim]: typed numbers ("-1.0,1.0,0.5"), - for lines of them on stdin, or a file.
 
     A file is .npy, .npz (its array `mean`), or text with a line of numbers between commas for each point. Where a line
@@ -31,7 +31,7 @@ def read_latents(source: str, stdin: BinaryIO, latent_dim: int) -> npt.NDArray[n
     """
     try:
         if source == "-":
-            return _parse_text(_text(stdin.read()), "stdin", latent_dim)
+            return _parse_text(_text(stdin.buffer.read()), "stdin", latent_dim)
         try:
             return np.array([_parse_numbers(source.split(","), latent_dim)])
         except ValueError as error:

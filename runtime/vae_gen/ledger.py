@@ -13,7 +13,17 @@ from itertools import chain
 from typing import Any
 
 from vae_gen.errors import DataError, OutputError, VaeGenError
-from vae_gen.parts import CLAIM, MANIFEST, STATE, Part, manifest_beside, picture_name
+from vae_gen.parts import (
+    CLAIM,
+    GRID,
+    MANIFEST,
+    STATE,
+    Part,
+    beside,
+    latents_beside,
+    manifest_beside,
+    picture_name,
+)
 from vae_gen.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
 from vae_gen.runs import PARTS, Record, Run, write_json
 from vae_gen.stores import Store
@@ -163,8 +173,11 @@ class Ledger:
         """All names that this run writes to."""
         run = self._run
         yield from (run.manifest_name, run.claim_name, *run.files)
-        if run.makes_grid:
-            yield run.grid_name
+        # What another run had begun beside it, too.
+        if run.shard == 0:
+            yield beside(run.parts[0].stem if run.file else "", GRID)
+        if run.file:
+            yield latents_beside(run.file, run.format)
         yield from _written(run.parts)
 
     def _check(self, resume: bool) -> RunManifest | None:

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def is_seed(source: str) -> bool:
     return SEED.fullmatch(source) is not None
 
 
-def read_points(sources: Sequence[str], model: Model, stdin: BinaryIO, tones: Tones = AS_THEY_ARE) -> Points:
+def read_points(sources: Sequence[str], model: Model, stdin: TextIO, tones: Tones = AS_THEY_ARE) -> Points:
     """The points that these name, in order.
 
     "7" is what seed 7 draws for its image 0 and "7:41" for its image 41. A file of latents, and numbers between commas,

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable
 
 
 def quoted(word: object) -> str:
-    """The word as an argument: as POSIX shells read it, or on Windows as cmd and PowerShell both do."""
-    return joined([word])
+    """The word as one argument, as POSIX shells read it.
+
+    On Windows as cmd and PowerShell both do, but that cmd replaces %NAME% and PowerShell $NAME by variables.
+    """
+    text = str(word)
+    if os.name != "nt":
+        return shlex.quote(text)
+    if re.fullmatch(r"[\w.:\\/=+-]+", text):
+        return text
+    # As programs there take their command line apart: backslashes count only before a quotation mark.
+    inner = re.sub(r'(\\*)"', r"\1\1\"", text)
+    return '"' + re.sub(r"(\\+)$", r"\1\1", inner) + '"'
 
 
 def joined(words: Iterable[object]) -> str:
     """The words as one command."""
-    texts = list(map(str, words))
-    if os.name != "nt":
-        return shlex.join(texts)
-    from subprocess import list2cmdline
-
-    return list2cmdline(texts)
+    return " ".join(map(quoted, words))

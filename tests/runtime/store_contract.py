@@ -67,7 +67,7 @@ class StoreContract:
         assert store.names() == [".hidden", "a", "b"]
         assert store.names("a") == ["x", "y"]
         assert store.names("b") == store.names("b/below") == []
-        there = ("a", "b", "a/x", "a/y/z", ".hidden", "missing", "a/missing", "b/below", "missing/x")
+        there = ("a", "b", "a/x", "a/y/z", ".hidden", "missing", "a/missing", "b/below", "missing/x", "a" * 999)
         assert [name for name in there if store.holds(name)] == ["a", "b", "a/x", "a/y/z", ".hidden"]
 
     def test_what_is_removed_is_gone_and_nothing_else(self, store: Store) -> None:

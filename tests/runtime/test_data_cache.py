@@ -108,6 +108,19 @@ def test_a_cache_that_cannot_be_written_is_named(
         load_data_set(folder)
 
 
+def test_who_has_no_home_needs_none_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("VAE_GEN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(pixels(24, 6, 8)))
+    assert len(load_data_set(tmp_path).train) == 22
+    with pytest.raises(OutputError, match="there is no home directory for a cache; set VAE_GEN_CACHE to a folder"):
+        load_data_set(tmp_path, DataOptions(invert=True))
+
+
 def test_what_needs_no_copy_needs_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "a.npy", pixels(24, 3, 6, 8))
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(pixels(24, 6, 8)))

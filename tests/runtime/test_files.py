@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import io
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from vae_gen.bundles import find
 from vae_gen.cpus import usable_cpus
 from vae_gen.datasets import load_data_set
 from vae_gen.errors import BundleError, DataError, OutputError, UsageError, VaeGenError
-from vae_gen.files import is_there, make_folder, whole_file
+from vae_gen.files import is_there, make_folder, remove_tree, whole_file
 from vae_gen.latent_files import read_latents, to_csv, write_latents
 from vae_gen.manifest import Manifest
 from vae_gen.pictures import load_pictures
+
+from tests.runtime.commands import stream_of
 
 TOO_LONG = Path("a" * 300)  # a name of which no system can say whether there is such a file
 
@@ -64,7 +66,7 @@ def test_what_is_there_is_told_from_what_nobody_can_tell(tmp_path: Path) -> None
         (Manifest.read, BundleError),
         (lambda path: load_pictures([path], (1, 2, 2)), DataError),
         (load_data_set, DataError),
-        (lambda path: read_latents(str(path), io.BytesIO(), 2), DataError),
+        (lambda path: read_latents(str(path), stream_of(""), 2), DataError),
     ],
 )
 def test_what_nobody_can_tell_is_not_called_missing(read: Callable[[Path], object], error: type[VaeGenError]) -> None:
@@ -105,8 +107,35 @@ def test_files_with_long_names_alike_do_not_meet(tmp_path: Path) -> None:
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["1", "2"]
 
 
+def test_all_that_can_be_removed_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / "top" / name).mkdir(parents=True)
+        (tmp_path / "top" / name / "file").touch()
+    unlink = os.unlink
+
+    def refuse(path: str, *arguments: object, **options: object) -> None:
+        folder = os.path.realpath(f"/dev/fd/{options['dir_fd']}") if options.get("dir_fd") is not None else path
+        if "/b" in os.fspath(folder):
+            raise PermissionError(13, "Permission denied", path)
+        unlink(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(PermissionError):
+        remove_tree(tmp_path / "top")
+    remove_tree(tmp_path / "top", ignore_errors=True)
+    assert [path.name for path in (tmp_path / "top").iterdir()] == ["b"]
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "top")
+
+
+def test_a_link_to_itself_is_no_file_to_write(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OutputError, match=r"^cannot write .*loop: "), whole_file(tmp_path / "loop") as partial:
+        partial.touch()
+
+
 def read(source: object, text: str = "", latent_dim: int = 3) -> np.ndarray:
-    return read_latents(str(source), io.BytesIO(text.encode()), latent_dim)
+    return read_latents(str(source), stream_of(text), latent_dim)
 
 
 def test_latents_survive_every_kind_of_file(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from vae_gen.cli import main
 
 from tests.disks import CAN_MOUNT, disk_in_memory
-from tests.runs import TINY, VAE_GEN, tree
+from tests.runs import TINY, VAE_GEN, sample, tree
 from tests.runtime.slow_runs import RUNS, published
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -195,3 +195,11 @@ def no_process_left(session: int) -> bool:
         if int(its_session) == session and state != "Z":
             return False
     return True
+
+
+def test_what_killed_runs_have_begun_beside_one_file_goes_with_the_next() -> None:
+    begun = [Path(f".{name}.77-1.partial") for name in ("a.npy", "a.latents.npy", "a.grid.png", "b.npy")]
+    for path in begun:
+        path.write_text("half")
+    sample("--n", 2, "--out", "a.npy", "--overwrite")
+    assert [path.name for path in begun if path.exists()] == [".b.npy.77-1.partial"]

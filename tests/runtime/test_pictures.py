@@ -243,7 +243,7 @@ def floating_point() -> bytes:
         (png()[:60] + b"\0" * 40 + png()[100:], "cannot read"),
         (gzip.compress(idx(pixels((3, 5, 4))))[:40], "cannot read"),
         (gzip.compress(b""), "is empty"),
-        (idx(pixels((3, 5, 4)))[:-1], r"is truncated: 60 bytes expected for shape \(3, 5, 4\)"),
+        (idx(pixels((3, 5, 4)))[:-1], r"is truncated: 59 bytes follow its header, and for shape \(3, 5, 4\) it is 60"),
         (idx(pixels((3, 5, 4)))[:10], "is truncated: it ends in its header"),
         (idx(pixels((3, 5, 4))) + b"x", "is longer than its header says"),
         (idx(pixels((7,))), r"1 dimensions \(labels\); 3 or 4 are needed \(images\)"),

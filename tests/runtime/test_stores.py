@@ -170,6 +170,15 @@ def test_a_name_twice_in_a_folder_is_refused(store: LocalStore) -> None:
     assert files(store) == {}
 
 
+def test_what_nobody_can_tell_is_not_called_missing(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    with pytest.raises(DataError, match=f"^cannot read {store.root}/a: Permission denied$"):
+        store.holds("a")
+
+
 def test_a_directory_that_cannot_be_written_is_named(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object, **_options: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

@@ -44,7 +44,7 @@ def test_a_test_file_is_optional_but_must_fit(tmp_path: Path) -> None:
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(blobs(24, 8, 12, seed=1)))
     with pytest.raises(
         DataError,
-        match=r"/train.* and .*/t10k.*: .* of several shapes, \(1, 8, 12\), \(1, 12, 8\)",
+        match=r"/train.* and .*/t10k.*: .* test \(1, 8, 12\), train \(1, 12, 8\), validation",
     ):
         load_data_set(tmp_path)
 

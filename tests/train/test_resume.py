@@ -215,3 +215,11 @@ def test_a_process_that_was_killed_goes_on_in_another(small_data: Path, tmp_path
     subprocess.run([*train, "--data", str(small_data), "--resume", str(killed), "--steps", "20"], check=True)
     subprocess.run([*train, *options, "--threads", "1", "--steps", "20", "--out", str(whole)], check=True)
     assert_same_run(killed, whole)
+
+
+def test_only_what_can_change_is_changed(data: DataSet, tmp_path: Path) -> None:
+    trainer.train(data, tmp_path / "run", config("notebook", threads=1, steps=2))
+    with pytest.raises(TypeError, match=r"lr cannot change; steps, prior_steps, .* can"):
+        trainer.resume(data, tmp_path / "run", lr=0.5)
+    trainer.resume(data, tmp_path / "run", steps=3, device=None)
+    assert Checkpoint.open(tmp_path / "run").step == 3

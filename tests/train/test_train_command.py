@@ -121,7 +121,9 @@ def test_a_signal_saves_and_stops(small_data: Path, tmp_path: Path, number: sign
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
-def test_a_signal_during_the_last_evaluation_saves_and_stops(data: DataSet, tmp_path: Path) -> None:
+def test_a_signal_during_the_last_evaluation_saves_and_stops(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[int] = []
 
     def interrupt(record: dict[str, object]) -> None:
@@ -130,8 +132,11 @@ def test_a_signal_during_the_last_evaluation_saves_and_stops(data: DataSet, tmp_
             assert told == [signal.SIGINT]  # at once
 
     settings = config("notebook", threads=1, steps=2, evaluate_every=100)
+    said: list[str] = []
+    monkeypatch.setattr("vae_gen_train.advice.overfitting", lambda run, step: f"overfits at {step}")
     with pytest.raises(StoppedError, match="all 2 steps are saved; finish with --resume") as raised:
-        trainer.train(data, tmp_path / "run", settings, Progress(interrupt, stopping=told.append))
+        trainer.train(data, tmp_path / "run", settings, Progress(interrupt, stopping=told.append, say=said.append))
+    assert said == ["overfits at 2"]
     assert raised.value.exit_code == 130
     assert Checkpoint.open(tmp_path / "run").step == 2
     assert not (tmp_path / "run/samples.png").exists()

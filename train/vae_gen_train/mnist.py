@@ -81,5 +81,5 @@ def _is_right(path: Path, expected: str) -> bool:
     try:
         with open_unpacked(path) as file:
             return hashlib.sha256(file.read()).hexdigest() == expected
-    except DataError:  # a gzip file that is cut or damaged
+    except (DataError, OSError):  # it is cut or damaged, or cannot be read
         return False

@@ -36,8 +36,8 @@ from vae_gen_train.allocation import keep_freed_memory
 from vae_gen_train.averaging import averaged_copy, update_average
 from vae_gen_train.batches import batches
 from vae_gen_train.checkpoint import Checkpoint
+from vae_gen_train.config import CHANGEABLE, TrainConfig
 from vae_gen_train.config import FILE_NAME as CONFIG
-from vae_gen_train.config import TrainConfig
 from vae_gen_train.contention import Contention
 from vae_gen_train.devices import memory_format
 from vae_gen_train.distributed import ALONE, World
@@ -96,6 +96,9 @@ def resume(data: DataSet, run: Path, progress: Progress = SILENT, world: World =
     Raises as `train` does, DataError if there is no checkpoint, and UsageError if `data` is not what the run began with
     or `steps` are fewer than are done.
     """
+    if unknown := changes.keys() - set(CHANGEABLE):
+        raise TypeError(f"{', '.join(sorted(unknown))} cannot change; {', '.join(CHANGEABLE)} can")
+    changes = {name: value for name, value in changes.items() if value is not None}
     way_out = "wait for it, or end it: Ctrl-C and SIGTERM save what it has done"
     with _alone(run, world, way_out), _output_errors(run), _memory_errors(), world.explained("starting"):
         saved = Checkpoint.open(run)
@@ -214,9 +217,12 @@ class _Run:
                 stopping = world.largest(stop_requested())
             if stopping:
                 watch.settle()
-            self._finish(step, step == config.steps, stopping, log)
-        if log and first_step < config.steps and (words := advice.overfitting(self.run, config.steps)):
-            self.progress.say(words)
+            last = step == config.steps
+            self._finish(step, last or bool(stopping), log)
+            if last and log and (words := advice.overfitting(self.run, step)):
+                self.progress.say(words)
+            if stopping:
+                raise StoppedError(self._how_to_go_on(step), stopping)
 
     def _look_at(self, step: int, reading: Reading, log: MetricsLog, started: float) -> None:
         """Log, evaluate and draw what is due after `step`; everything is after the last one."""
@@ -255,7 +261,9 @@ class _Run:
             last = step == config.total_steps
             if log and (last or step % config.log_every == 0):
                 log.add(step, "prior", **vars(reading), seconds=round(time.monotonic() - started, 3))
-            self._finish(step, last, stopping, log)
+            self._finish(step, last or bool(stopping), log)
+            if stopping:
+                raise StoppedError(self._how_to_go_on(step), stopping)
         with world.explained("after the last step"):
             if not has_variances(fit.network):
                 slow = ", which takes minutes" if self.data.train[0].size >= LARGE else ""
@@ -272,14 +280,12 @@ class _Run:
         if stopping:
             raise StoppedError(self._how_to_go_on(config.total_steps), stopping)
 
-    def _finish(self, step: int, last: bool, stopping: int, log: MetricsLog | None) -> None:
-        """Save what is due after `step`, say that it is done, and end the run if a signal asks for it."""
-        if log and (last or stopping or step % self.config.checkpoint_every == 0):
+    def _finish(self, step: int, ends: bool, log: MetricsLog | None) -> None:
+        """Save what has been done, if that is due or it ends here, and say that the step is done."""
+        if log and (ends or step % self.config.checkpoint_every == 0):
             log.flush()
             self._save(step)
         self._done(step)
-        if stopping:
-            raise StoppedError(self._how_to_go_on(step), stopping)
 
     def _done(self, step: int) -> None:
         """Say that a step is done, and once, where that is so, that fewer threads would be faster."""

@@ -58,7 +58,7 @@ def decode(
         if any(Path(store.root, name).resolve() in (source, *source.parents) for name in names):
             raise UsageError(f"--out {out} --overwrite may remove what is read: {z} is there; choose another --out")
     network = open_model(model, reading)
-    latents = network.check_latents(read_latents(z, sys.stdin.buffer, network.latent_dim))
+    latents = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
     everything = Indices.of(0, len(latents))
     given = Given(z, latents)
     run = plan(model, None, everything, reading=reading, format=place.format, file=place.file, given=given)

@@ -94,7 +94,7 @@ def interpolate(
     for point in points:
         if is_seed(point) and Path(point).exists():
             messages.say(f"{point} is a seed; ./{point} is the file here", quiet)
-    found = read_points(points, network, sys.stdin.buffer, tones)
+    found = read_points(points, network, sys.stdin, tones)
     options.check_not_an_input(figure.out, found.files)
     if len(found.names) < 2:
         raise UsageError(f"{found.names[0]} is one point alone; give two or more")

@@ -83,7 +83,7 @@ def traverse(
     if dim is not None:
         check_dim(dim, network.latent_dim)
     if z is not None:
-        points = network.check_latents(read_latents(z, sys.stdin.buffer, network.latent_dim))
+        points = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
     elif picture is not None:
         loaded = load_pictures([picture], network.image_shape, tones)
         options.check_not_an_input(figure.out, loaded.files)

@@ -52,11 +52,14 @@ class Store(Protocol):
     def names(self, folder: str = "") -> list[str]:
         """The sorted names of files and folders directly in `folder`; none where there is nothing.
 
-        What file managers leave in every folder that they have shown is not listed.
+        What file managers leave in the local folders that they have shown is not listed.
         """
 
     def holds(self, name: str) -> bool:
-        """Whether there is a file or a folder `name`. Some disks take A for a, and list neither as it is asked for."""
+        """Whether there is a file or a folder `name`. Some disks take A for a.
+
+        DataError where nobody can tell.
+        """
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with all in it; nothing if it is not there."""

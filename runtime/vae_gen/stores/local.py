@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vae_gen.errors import DataError, OutputError
-from vae_gen.files import PARTIAL, partial_label, partial_name, remove_tree, when_free, whole_file
+from vae_gen.files import ABSENT, PARTIAL, partial_label, partial_name, remove_tree, when_free, whole_file
 from vae_gen.stores.locks import acquire, release
 
 LOCK = "lock.0-0.partial"  # ends the names of lock files, which are hidden, and which `sweep` keeps
@@ -109,7 +109,13 @@ class LocalStore:
         return sorted(name for name in there if not (PARTIAL.fullmatch(name) or OF_FILE_MANAGERS.fullmatch(name)))
 
     def holds(self, name: str) -> bool:
-        return os.path.lexists(Path(self.root, name))
+        try:
+            os.lstat(Path(self.root, name))
+        except OSError as error:
+            if error.errno in (*ABSENT, errno.ENAMETOOLONG):
+                return False
+            raise DataError(f"cannot read {self.path(name)}: {error.strerror or error}") from error
+        return True
 
     def remove(self, name: str) -> None:
         target = Path(self.root, name)

@@ -204,8 +204,9 @@ class RemoteStore:
         return sorted(name for name in found if name and not PARTIAL.fullmatch(name))
 
     def holds(self, name: str) -> bool:
-        folder, _, file = name.rpartition("/")
-        return file in self.names(folder)
+        with _as(DataError, f"cannot read {self.path(name)}"):
+            fs, target = self._find(name)
+            return bool(fs.exists(target))
 
     def remove(self, name: str) -> None:
         with _as(OutputError, f"cannot remove {self.path(name)}"):
