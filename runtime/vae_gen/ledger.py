@@ -15,11 +15,10 @@ from typing import Any
 from vae_gen.errors import DataError, OutputError, VaeGenError
 from vae_gen.parts import (
     CLAIM,
-    GRID,
     MANIFEST,
     STATE,
     Part,
-    beside,
+    grid_beside,
     latents_beside,
     manifest_beside,
     picture_name,
@@ -75,8 +74,9 @@ def clear(store: Store, parts: Iterable[Part]) -> None:
 def _written(parts: Iterable[Part]) -> Iterator[str]:
     """All names that are written to when these are made."""
     for part in parts:
-        yield part.name or part.stem
-        yield from filter(None, (part.latents_name, part.record_name))
+        yield from (part.name or part.stem, part.record_name)
+        if part.latents_name:
+            yield part.latents_name
 
 
 def check_folders(store: Store, parts: Iterable[Part]) -> None:
@@ -175,7 +175,7 @@ class Ledger:
         yield from (run.manifest_name, run.claim_name, *run.files)
         # What another run had begun beside it, too.
         if run.shard == 0:
-            yield beside(run.parts[0].stem if run.file else "", GRID)
+            yield grid_beside(run.file, run.format)
         if run.file:
             yield latents_beside(run.file, run.format)
         yield from _written(run.parts)

@@ -57,6 +57,11 @@ def latents_beside(file: str, format: str) -> str:
     return beside(file[: -len(SUFFIXES[format])], LATENTS)
 
 
+def grid_beside(file: str, format: str) -> str:
+    """The name of the contact sheet of a run's only file, or without one that of a run in a folder."""
+    return beside(file[: -len(SUFFIXES[format])] if file else "", GRID)
+
+
 def manifest_beside(file: str) -> str:
     """The name of the manifest of a run's only file, or without one that of a run in a folder."""
     return beside(file, "manifest.json")
@@ -178,7 +183,7 @@ class Layout:
     @property
     def grid_name(self) -> str:
         """Of the contact sheet; empty if the run has none."""
-        return beside(self.parts[0].stem if self.file else "", GRID) if self.grid else ""
+        return grid_beside(self.file, self.format) if self.grid else ""
 
     @property
     def makes_grid(self) -> bool:
