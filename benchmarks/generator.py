@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from vae_gen.bundles import DEFAULT, find
-from vae_gen.defaults import SUFFIXES
 from vae_gen.generate import open_model, plan
 from vae_gen.indices import Indices
 from vae_gen.jobs import make_run
@@ -40,8 +39,8 @@ FORMATS = ("npy", "npz", "idx", "tar", "zip", "png")
 
 def run_of(format: str, images: int, part_size: int | None = None) -> Run:
     """One file, or parts of that size."""
-    container = format in SUFFIXES
-    file = f"images{SUFFIXES[format]}" if container and part_size is None else ""
+    container = format != "png"
+    file = f"images.{format}" if container and part_size is None else ""
     return plan(DEFAULT, 0, Indices.of(0, images), format=format, file=file, part_size=part_size if container else None)
 
 
@@ -149,7 +148,7 @@ def peak_memory(folder: Path) -> None:
         sizes = []
         for images in (10_000, 1_000_000):
             with tempfile.TemporaryDirectory(dir=folder) as place:
-                out = f"{place}/images{SUFFIXES.get(name, '')}"
+                out = f"{place}/images" + (f".{name}" if name != "png" else "")
                 command = ["sample", "--n", str(images), "--seed", "0", "--out", out, "--quiet", "--workers", "1"]
                 found = subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True)
                 sizes.append(int(found.stdout) * 1024 / 1e6)

@@ -1,8 +1,8 @@
 """What the command line shows and the library uses; nothing heavy is imported for it."""
 
 INDEX_DIGITS = 9  # a billion images
-SUFFIXES = {"npy": ".npy", "npz": ".npz", "tar": ".tar", "zip": ".zip", "idx": ".idx"}  # of one file of many images
-FORMATS = ("png", *SUFFIXES)
+FORMATS = ("png", "npy", "npz", "tar", "zip", "idx")
+OF_MANY_IMAGES = tuple(f".{name}" for name in FORMATS if name != "png")  # the suffixes of such files
 MAX_TEMPERATURE = 100
 MAX_THREADS = 1024  # or processes
 CHECKPOINT = "checkpoint.safetensors"  # in the directory of every training run

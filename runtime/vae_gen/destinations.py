@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from vae_gen.defaults import FORMATS, SUFFIXES
+from vae_gen.defaults import FORMATS
 from vae_gen.errors import UsageError
 
 STDOUT = "-"
-STREAMED = ("npy", "tar")  # what can be read from a pipe
-# Names that promise a file; nobody wants a folder that is called so.
-PICTURE_SUFFIXES = (".apng", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+STREAMED = ("npy", "tar", "png")  # what can be read from a pipe
+# Names that promise another file than is written; nobody wants a folder that is called so.
+PICTURE_SUFFIXES = (".apng", ".bmp", ".gif", ".jpeg", ".jpg", ".tif", ".tiff", ".webp")
+LISTED = ", ".join(f".{name}" for name in FORMATS)
 COMPRESSED_SUFFIXES = (".7z", ".bz2", ".gz", ".tgz", ".xz", ".zst")
 
 
@@ -33,7 +34,7 @@ def destination(out: str, format: str | None) -> Destination:
         raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     if out == STDOUT:
         if format not in STREAMED:
-            raise UsageError(f"--out - needs --format {' or '.join(STREAMED)}, which can be read from a pipe")
+            raise UsageError("--out - needs --format npy or tar, which can be read from a pipe, or for one image png")
         return Destination(out, out, format)
     top, path = _top_and_path(out)
     path = path.rstrip("/") or path[:1]
@@ -41,15 +42,16 @@ def destination(out: str, format: str | None) -> Destination:
     root = top + (root or slash)
     if name.lower().endswith(PICTURE_SUFFIXES):
         raise UsageError(
-            f"{out} names a picture, and images are written into a folder, even a single one; give its name, or a file "
-            f"that ends in {_LISTED}"
+            f"{out} names a picture of a kind that is not written: images are PNG files. Give a folder, or a file that "
+            f"ends in {LISTED}"
         )
     if name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UsageError(
             f"{out} names a compressed file, and none is written: PNG files are compressed already. Give a folder, or "
-            f"a file that ends in {_LISTED}"
+            f"a file that ends in {LISTED}"
         )
-    for known, suffix in SUFFIXES.items():
+    for known in FORMATS:
+        suffix = f".{known}"
         if name.lower() == suffix:
             raise UsageError(f"{out} has no name before {suffix}; write, for example, images{suffix}")
         if name.lower().endswith(suffix):
@@ -68,6 +70,3 @@ def _top_and_path(out: str) -> tuple[str, str]:
         return scheme + mark, path
     drive, path = os.path.splitdrive(out)  # no drive but on Windows
     return drive, path.replace(os.sep, "/")
-
-
-_LISTED = ", ".join(SUFFIXES.values())

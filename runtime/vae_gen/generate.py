@@ -198,7 +198,7 @@ def expected_record(part: Part) -> Record:
 
 @contextmanager
 def _open_part(store: Store, run: Run, part: Part, claim: tuple[str, bytes] | None) -> Iterator[Container]:
-    if run.format == "png":
+    if not part.is_file:
         with store.create_folder(part.name, part.stem) as folder:
             if claim:
                 folder.write(*claim)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import overload
 
-from vae_gen.defaults import INDEX_DIGITS, SUFFIXES
+from vae_gen.defaults import INDEX_DIGITS, OF_MANY_IMAGES
 from vae_gen.errors import UsageError
 from vae_gen.indices import Indices
 
@@ -38,7 +38,12 @@ class Part:
     @property
     def has_folder(self) -> bool:
         """Whether it is a folder of its own."""
-        return bool(self.name) and "." not in self.name  # files have suffixes
+        return self.name.isdecimal()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is one file, and not several in a folder."""
+        return bool(self.name) and not self.has_folder
 
     @property
     def record_name(self) -> str:
@@ -54,17 +59,22 @@ class Part:
 
 def latents_beside(file: str, format: str) -> str:
     """The name of the latents of a run's only file."""
-    return beside(file[: -len(SUFFIXES[format])], LATENTS)
+    return beside(_stem(file, format), LATENTS)
 
 
 def grid_beside(file: str, format: str) -> str:
     """The name of the contact sheet of a run's only file, or without one that of a run in a folder."""
-    return beside(file[: -len(SUFFIXES[format])] if file else "", GRID)
+    return beside(_stem(file, format), GRID)
 
 
 def manifest_beside(file: str) -> str:
     """The name of the manifest of a run's only file, or without one that of a run in a folder."""
     return beside(file, "manifest.json")
+
+
+def _stem(file: str, format: str) -> str:
+    """The name of a file without its suffix, which is that of its format."""
+    return file[: -len(f".{format}")]
 
 
 def beside(stem: str, name: str) -> str:
@@ -126,10 +136,10 @@ class Layout:
         """Of the whole run.
 
         A container holds `part_size` images, or a shard's share of them. PNG files stand in folders of 10,000 by their
-        index, or, if there are no more than 10,000 in all, right in --out.
+        index, or, if there are no more than 10,000 in all, right in --out. A single one can have a name instead.
         """
         count = self.indices.count
-        if self.format != "png":
+        if self.format != "png" or self.file:
             size = self.part_size or -(-count // self.shards)
             return Parts(partial(self._container, size), range(-(-count // size)))
         if count <= IMAGES_PER_FOLDER:  # cut for as many shards as have an image to make
@@ -148,9 +158,9 @@ class Layout:
         return Part(number, name, stem, indices, beside(stem, LATENTS) if self.latents else "")
 
     def _container(self, size: int, number: int) -> Part:
-        suffix = SUFFIXES[self.format]
-        name = self.file or f"{number:0{PART_DIGITS}d}{suffix}"
-        return self._part(number, name, name[: -len(suffix)], self.indices.slice(number * size, (number + 1) * size))
+        name = self.file or f"{number:0{PART_DIGITS}d}.{self.format}"
+        indices = self.indices.slice(number * size, (number + 1) * size)
+        return self._part(number, name, _stem(name, self.format), indices)
 
     def _piece(self, pieces: int, number: int) -> Part:
         stem = f"{number:0{PART_DIGITS}d}" if pieces > 1 else ""
@@ -191,9 +201,14 @@ class Layout:
         return self.grid is not None and self.shard == 0
 
 
-def check_idx_count(count: int) -> None:
-    """Raise UsageError if an IDX file cannot hold so many images."""
-    if count > MOST_IN_IDX:
+def check_fits(format: str, count: int) -> None:
+    """Raise UsageError if a file of that format cannot hold so many images."""
+    if format == "png" and count > 1:
+        raise UsageError(
+            f"a PNG file holds one image, not {count:,}; give the name of a folder, or a file that ends in "
+            f"{', '.join(OF_MANY_IMAGES)}"
+        )
+    if format == "idx" and count > MOST_IN_IDX:
         raise UsageError(
             f"the format idx counts images in 32 bits, so that a file holds at most {MOST_IN_IDX:,}, not {count:,}; "
             "choose npy, or write several files"

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vae_gen.companions import holds_latents
-from vae_gen.defaults import SUFFIXES
+from vae_gen.defaults import OF_MANY_IMAGES
 from vae_gen.errors import DataError
 from vae_gen.files import as_text, is_there
 from vae_gen.fitting import fit_picture
@@ -83,12 +83,12 @@ def _files(paths: Iterable[Path | str]) -> Iterator[Path]:
         if names is None:
             yield path
             continue
-        suffixes, many = picture_suffixes(), tuple(SUFFIXES.values())
+        suffixes = picture_suffixes()
         found = [name for name in names if _is_picture(path / name, suffixes)]
         # Beside pictures, an array is of something else: of latents, or labels.
-        found = found or [name for name in names if name.lower().endswith(many)]
+        found = found or [name for name in names if name.lower().endswith(OF_MANY_IMAGES)]
         if not found:
-            kinds = ", ".join(many)
+            kinds = ", ".join(OF_MANY_IMAGES)
             raise DataError(f"the folder {path} holds no pictures, and no {kinds} files; give others by their names")
         yield from (path / name for name in found)
 

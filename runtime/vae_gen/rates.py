@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vae_gen.cpus import usable_cpus
-from vae_gen.defaults import SUFFIXES
 from vae_gen.errors import OutputError
 from vae_gen.generate import decode_each, open_model, plan
 from vae_gen.indices import Indices
@@ -64,8 +63,8 @@ def _decode(run: Run, crew: Crew) -> tuple[float, int]:
 def _write(run: Run, folder: Path | None, crew: Crew) -> tuple[float, int]:
     try:
         with tempfile.TemporaryDirectory(prefix="vae-gen-", dir=folder) as place:
-            if run.format in SUFFIXES:
-                run = replace(run, file=f"images{SUFFIXES[run.format]}")
+            if run.format != "png":
+                run = replace(run, file=f"images.{run.format}")
             begin = time.perf_counter()
             make_run(run, place, crew)
             elapsed = time.perf_counter() - begin

@@ -99,7 +99,7 @@ def _outline(path: str, values: dict[str, Any], name: str, file: str) -> dict[st
     shard, shards = (int(match[1]), int(match[2])) if match and not file else (0, 1)
     kind, shape = _of_type(path, values, "format", str), _of_type(path, values, "image_shape", list)
     size, grid = values.get("shard_size"), values.get("grid")
-    if kind not in FORMATS or (file and kind == "png"):
+    if kind not in FORMATS:
         raise _damaged(path, f"its format is {_short(kind)}")
     if len(shape) != 3 or any(type(side) is not int or side < 1 for side in shape):
         raise _damaged(path, f"its image_shape is {_short(shape)}")

@@ -16,7 +16,7 @@ from vae_gen.errors import UsageError
 from vae_gen.graph import ENGINE_VERSION
 from vae_gen.indices import Indices
 from vae_gen.latents import Latents, check_seed, draw
-from vae_gen.parts import Layout, check_idx_count
+from vae_gen.parts import Layout, check_fits
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
 from vae_gen.version import __version__
@@ -76,8 +76,6 @@ class Run(Layout):
         super().__post_init__()
         if self.part_size is not None and self.part_size < 1:
             raise UsageError(f"shard-size is {self.part_size}; it must be at least 1")
-        if self.format == "idx" and self.parts:
-            check_idx_count(self.parts[0].indices.count)  # others have no more
         if self.grid and min(self.grid) < 1:
             raise UsageError(f"grid is {self.grid[0]}x{self.grid[1]}; it must have at least one row and one column")
         height, width = self.image_shape[1:]
@@ -92,6 +90,8 @@ class Run(Layout):
                 f"{self.indices.count:,} images would fill {self.parts.total:,} "
                 f"{'files' if self.part_size else 'folders'}, and at most {MAX_PARTS:,} are made at once; {way_out}"
             )
+        if self.parts and self.parts[0].is_file:
+            check_fits(self.format, self.parts[0].indices.count)  # others have no more
 
     @cached_property
     def images(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from vae_gen.containers import read_container
 from vae_gen.containers.members import Chunk, cannot_read, check_png, decode_png
-from vae_gen.defaults import INDEX_DIGITS, SUFFIXES
+from vae_gen.defaults import INDEX_DIGITS
 from vae_gen.errors import DataError
 from vae_gen.generate import Progress
 from vae_gen.images import ImageShape
@@ -189,7 +189,7 @@ def _check_part(task: tuple[str, str, ImageShape, Part, Record]) -> list[Problem
     store = open_store(out)
     problems: list[str] = []
     try:
-        if kind == "png":
+        if not part.is_file:
             missing = _missing(store, part)
             if missing:
                 names = f"{len(missing):,} of {part.indices.count:,} images are missing: {_some(missing)}"
@@ -276,7 +276,7 @@ def _strangers(store: Store, manifest: RunManifest, there: list[str]) -> Iterato
         return number < manifest.all_parts.total and name == manifest.all_parts[number].name
 
     if manifest.format != "png":
-        like = re.compile(rf"\d{{{PART_DIGITS},18}}{re.escape(SUFFIXES[manifest.format])}")
+        like = re.compile(rf"\d{{{PART_DIGITS},18}}\.{manifest.format}")
         yield from _strange(".", there, like, is_container)
     elif indices.count <= IMAGES_PER_FOLDER:
         yield from _strange(".", there, PICTURE, is_picture)

@@ -64,7 +64,7 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["sample", "--surprise"], 2, "No such option"),
         (["sample", "--out", "file"], 1, "file is a file; give the name of a folder"),
         (["sample", "--out", "file/below"], 1, "file is a file; give the name of a folder"),
-        (["sample", "--out", "x.png"], 2, "x.png names a picture"),
+        (["sample", "--out", "x.jpg"], 2, "x.jpg names a picture"),
         (["sample", "--out", "folder.npy", "--overwrite"], 1, "cannot write folder.npy: it is a directory"),
         (["traverse", "--dim", "16"], 2, "dim is 16; the model has 16 latents, numbered 0 to 15"),
         (["traverse", "--dim", "-1"], 2, "dim is -1; the model has 16 latents"),

@@ -221,7 +221,7 @@ def test_two_runs_into_one_folder_at_once_are_one_run_or_refused(seeds: str, wha
         (["--out", "x.tar", "--format", "npy"], "x.tar names a file of the format tar, and --format is npy"),
         (["--out", "x.gif"], "x.gif names a picture"),
         (["--out", "x.tar.gz"], "x.tar.gz names a compressed file, and none is written"),
-        (["--out", "-"], "--out - needs --format npy or tar"),
+        (["--out", "-"], "--out - needs --format npy or tar, which can be read from a pipe, or for one image png"),
         (["--out", "-", "--format", "zip"], "--out - needs --format npy or tar"),
         (["--out", "-", "--format", "tar", "--json"], "--json prints on stdout"),
         (["--out", "-", "--format", "tar", "--latents"], "--latents writes a file beside the images"),

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
         ("empty", 1, "there is no empty/manifest.json"),
         ("file", 1, "there is no file/manifest.json"),
         ("unfinished", 1, "unfinished holds an unfinished run; sample --resume makes the rest, decode --overwrite all"),
-        ("a.png", 2, "a.png names a picture"),
+        ("a.png", 1, "there is no a.png.manifest.json"),
+        ("a.gif", 2, "a.gif names a picture"),
     ],
 )
 def test_what_is_no_complete_run_is_said(out: str, status: int, message: str, capsys: Capture) -> None:

@@ -204,8 +204,8 @@ batch_size_option = click.option(
 format_option = click.option(
     "--format",
     type=click.Choice(FORMATS),
-    help="png: a folder of numbered files. npy, npz, idx: arrays. tar: WebDataset. zip: PNG files. "
-    "Default: as --out is named, else png.",
+    help="png: a folder of numbered files, or the file of one image. npy, npz, idx: arrays. tar: WebDataset. "
+    "zip: PNG files. Default: as --out is named, else png.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
 white_option = click.option(

@@ -29,7 +29,7 @@ def _parse_pair(separator: str, example: str) -> options.Callback:
 
 
 @click.command()
-@click.option("--n", "count", type=int, help="How many images.  [default: 16]")
+@click.option("--n", "count", type=int, help="How many images.  [default: 16, or 1 if --out is a .png file]")
 @options.destination_option
 @options.model_option
 @options.reading_options
@@ -138,10 +138,13 @@ def sample(
     if seed is None and resume:
         seed = seed_of(store, place.file)
     fresh = seed is None
+    default_count = 1 if place.file and place.format == "png" else 16
     run = plan(
         model,
         fresh_seed() if seed is None else seed,
-        Indices.of(start or 0, 16 if count is None else count) if indices is None else Indices.parse(indices),
+        Indices.of(start or 0, default_count if count is None else count)
+        if indices is None
+        else Indices.parse(indices),
         reading=reading,
         temperature=temperature,
         format=place.format,

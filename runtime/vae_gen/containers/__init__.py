@@ -1,4 +1,4 @@
-"""Files that hold many images: written from front to back to a stream, and read back.
+"""Files that hold images, most of them many: written from front to back to a stream, and read back.
 
 container = open_container("tar", file, count=100, image_shape=(1, 28, 28), provenance={"Model": "mnist"})
 container.write(images, range(100))
@@ -13,17 +13,18 @@ from typing import BinaryIO, Protocol
 from vae_gen.containers.arrays import ArrayContainer, idx_header, npy_header, read_idx, read_npy
 from vae_gen.containers.members import Chunk, PictureMembers
 from vae_gen.containers.npz import NpzContainer, read_npz
+from vae_gen.containers.picture import PictureFile, read_picture
 from vae_gen.containers.tar import TarContainer, read_tar
 from vae_gen.containers.zip import ZipContainer, read_zip
-from vae_gen.defaults import SUFFIXES
+from vae_gen.defaults import FORMATS
 from vae_gen.errors import UsageError
 from vae_gen.images import ByteImages, ImageShape
 
-READERS = {"npy": read_npy, "npz": read_npz, "tar": read_tar, "zip": read_zip, "idx": read_idx}
+READERS = {"npy": read_npy, "npz": read_npz, "tar": read_tar, "zip": read_zip, "idx": read_idx, "png": read_picture}
 
 
 class Container(Protocol):
-    """One file of many images."""
+    """One file of images."""
 
     def write(self, images: ByteImages, indices: Sequence[int]) -> None:
         """Write the next images, uint8 [n, C, H, W]; arrays keep their order only, pictures their indices too."""
@@ -46,8 +47,8 @@ def open_container(
 
     npy: uint8 [count, C, H, W]. npz: the same as the one array `images`, deflated. idx: as MNIST, [count, H, W] if
     C is 1 and [count, C, H, W] if not. tar: a WebDataset, 000000123.png and, with `provenance`, 000000123.json.
-    zip: 000000123.png. With `provenance`, the pictures carry it as texts too. The same images make the same bytes
-    however they are divided among calls, save that another version of zlib may compress differently.
+    zip: 000000123.png. png: the one picture. With `provenance`, pictures carry it as texts too. The same images make
+    the same bytes however they are divided among calls, save that another version of zlib may compress differently.
     Raises UsageError for a format that is unknown or cannot hold so many images.
     """
     match format:
@@ -61,13 +62,15 @@ def open_container(
             return TarContainer(file, PictureMembers(image_shape, provenance), provenance)
         case "zip":
             return ZipContainer(file, PictureMembers(image_shape, provenance))
+        case "png":
+            return PictureFile(file, PictureMembers(image_shape, provenance), count)
     raise _unknown(format)
 
 
 def read_container(format: str, file: BinaryIO, source: str) -> Iterator[Chunk]:
     """The images in a container, in order: (indices, uint8 [n, C, H, W]) with n at most 1,024.
 
-    Indices are None for the formats that have none: npy, npz and idx. Memory is bounded, but for zip, whose
+    Indices are None for the formats that have none: npy, npz, idx and png. Memory is bounded, but for zip, whose
     directory is read whole. npz and zip need a file that can seek.
     Raises DataError, which says what is wrong with `source`; UsageError for an unknown format.
     """
@@ -77,4 +80,4 @@ def read_container(format: str, file: BinaryIO, source: str) -> Iterator[Chunk]:
 
 
 def _unknown(format: str) -> UsageError:
-    return UsageError(f"unknown format {format!r}; known: {', '.join(SUFFIXES)}")
+    return UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")

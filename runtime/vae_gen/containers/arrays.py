@@ -16,7 +16,7 @@ from vae_gen.errors import DataError, OutputError
 from vae_gen.files import read_up_to
 from vae_gen.idx import UNSIGNED_BYTE, read_shape
 from vae_gen.images import ByteImages, ImageShape
-from vae_gen.parts import check_idx_count
+from vae_gen.parts import check_fits
 
 MOST_CHANNELS = 4
 
@@ -34,7 +34,7 @@ def idx_header(count: int, image_shape: ImageShape) -> bytes:
 
     Raises UsageError if the count does not fit.
     """
-    check_idx_count(count)
+    check_fits("idx", count)
     shape = (count, *image_shape[image_shape[0] == 1 :])
     return struct.pack(f">HBB{len(shape)}I", 0, UNSIGNED_BYTE, len(shape), *shape)
 
