@@ -37,8 +37,8 @@ def decode(
     """Turn latents into images.
 
     \b
-    vae-gen decode --model notebook --z "-1.0,1.0,0.1,0.3,-0.2,0.7,-0.5,-2.5" --out digit/
-    vae-gen encode digit.png | vae-gen decode --z - --out again/
+    vae-gen decode --model notebook --z "-1.0,1.0,0.1,0.3,-0.2,0.7,-0.5,-2.5" --out digit.png
+    vae-gen encode digit.png | vae-gen decode --z - --out again.png
     """
     from vae_gen.destinations import destination
     from vae_gen.generate import open_model, plan
