@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_a_graph_that_does_not_agree_is_not_written(
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 
 
-@pytest.mark.parametrize(("spoilt", "where"), [("weight", ": "), ("bias", " on x [1, 6]: ")])
+@pytest.mark.parametrize(("spoilt", "where"), [("weight", r"( on x \[1, 6\])?: "), ("bias", r" on x \[1, 6\]: ")])
 def test_a_simplified_graph_that_cannot_run_is_called_that(
     spoilt: str, where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +106,8 @@ def test_a_simplified_graph_that_cannot_run_is_called_that(
     source = save(tmp_path / "in.onnx")
     assert main(["simplify", str(source), str(tmp_path / "out.onnx")]) == 1
     error = capsys.readouterr().err
-    assert f"in.onnx and what it became cannot be compared: onnxruntime cannot run the simplified graph{where}" in error
+    said = f"in.onnx and what it became cannot be compared: onnxruntime cannot run the simplified graph{where}"
+    assert re.search(said, error)
     assert error.endswith("; nothing was written\n")
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 
