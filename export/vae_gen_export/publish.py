@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 from vae_gen.errors import BundleError, OutputError
-from vae_gen.files import make_folder, partial_name, remove_tree, when_free
+from vae_gen.files import make_folder, partial_name, real_path, remove_tree, when_free
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 from vae_gen.stores.local import LocalStore
 
@@ -51,6 +51,7 @@ def publish(
     in int8, are not faster.
     """
     check_free(out, overwrite)
+    target = real_path(out)
     alone = is_decoder_alone(out)
     files = [DECODER] if alone else [ENCODER, DECODER]
     made: dict[str, onnx.ModelProto] = {}
@@ -62,7 +63,7 @@ def publish(
         made[file] = in_oldest_opset(variant.convert(file, graph))
 
     plain = Description(
-        name=name or (out.stem if alone else out.resolve().name),
+        name=name or (out.stem if alone else target.name),
         bundle_id=bundle_id(*made.values()),
         latent_dim=source.latent_dim,
         image_shape=source.image_shape,
@@ -71,7 +72,6 @@ def publish(
         latent_std=source.latent_std,
         latent_kl=source.latent_kl,
     )
-    target = out.resolve()
     make_folder(target.parent)
     try:
         with _stage(target) as stage:
@@ -143,6 +143,7 @@ def _check_graph(graph: onnx.ModelProto, file: str) -> None:
 
 
 def check_free(out: Path, overwrite: bool) -> None:
+    real_path(out)
     if is_decoder_alone(out):
         if out.is_dir():
             raise OutputError(f"{out} is a directory; a name that ends in .onnx is that of a decoder's file")

@@ -67,6 +67,14 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def real_path(path: Path) -> Path:
+    """Where all links lead, whether or not something is there. Raises OutputError if one leads to itself."""
+    found = Path(os.path.realpath(path))  # Path.resolve raises up to Python 3.12, and no longer
+    if found.is_symlink():
+        raise OutputError(f"cannot write {path}: it is a link that leads to itself")
+    return found
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it becomes `path` if the block succeeds and vanishes if not.
@@ -75,15 +83,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     written, or when `path` is there but is no regular file.
     """
     try:
-        target = path.resolve()
+        target = real_path(path)
         if target.is_dir():
             raise OutputError(f"cannot write {path}: it is a directory; give the name of a file")
         if target.exists() and not target.is_file():
             raise OutputError(f"cannot write {path}: it is a device or a pipe; give the name of a regular file")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    except RuntimeError as error:  # up to Python 3.12
-        raise OutputError(f"cannot write {path}: it is a link that leads to itself") from error
     partial = target.with_name(partial_name(target.name))
     try:
         yield partial

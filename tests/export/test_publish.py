@@ -261,6 +261,15 @@ def test_a_decoder_alone_is_written_through_a_link(tmp_path: Path) -> None:
         vae_gen.load(tmp_path / "real.onnx").check()
 
 
+@pytest.mark.parametrize("name", ["loop.onnx", "loop"])
+def test_a_link_to_itself_is_named(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / name
+    out.symlink_to(name)
+    assert main(["export", "mnist", "--out", str(out), "--overwrite"]) == 1
+    assert capsys.readouterr().err == f"Error: cannot write {out}: it is a link that leads to itself\n"
+    assert out.is_symlink()
+
+
 def test_a_bundle_fills_a_disk_of_its_own(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with disk_in_memory(out, "20m"):

@@ -57,3 +57,11 @@ def test_what_is_there_stays_if_there_is_nothing_to_put_in_its_place(capsys: pyt
     assert main(["decode", "--z", largest, "--out", "out", "--overwrite"]) == 1
     assert "makes values that are not finite" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
+def test_a_link_to_itself_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("z.npy", np.zeros((1, 3), np.float32))
+    Path("loop.npy").symlink_to("loop.npy")
+    assert main(["decode", "--model", str(TINY), "--z", "z.npy", "--out", "loop.npy", "--overwrite"]) == 1
+    assert capsys.readouterr().err == "Error: cannot write loop.npy: it is a link that leads to itself\n"
+    assert Path("loop.npy").is_symlink()

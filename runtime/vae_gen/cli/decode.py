@@ -41,6 +41,7 @@ def decode(
     vae-gen encode digit.png | vae-gen decode --z - --out again.png
     """
     from vae_gen.destinations import destination
+    from vae_gen.files import real_path
     from vae_gen.generate import open_model, plan
     from vae_gen.indices import Indices
     from vae_gen.jobs import Crew, make_run
@@ -53,9 +54,9 @@ def decode(
     place = destination(out, format)
     store = open_store(place.root)  # before anything is read
     if overwrite and isinstance(store, LocalStore) and os.path.exists(z):  # noqa: PTH110, Path.exists takes no long text
-        source = Path(z).resolve()
+        source = real_path(Path(z))
         names = [place.file, *([latents_beside(place.file, place.format)] if place.file else [])]
-        if any(Path(store.root, name).resolve() in (source, *source.parents) for name in names):
+        if any(real_path(Path(store.root, name)) in (source, *source.parents) for name in names):
             raise UsageError(f"--out {out} --overwrite may remove what is read: {z} is there; choose another --out")
     network = open_model(model, reading)
     latents = network.check_latents(read_latents(z, sys.stdin, network.latent_dim))
