@@ -50,8 +50,7 @@ def publish(
     OutputError, NetworkError if the graphs cannot be made, or BundleError if they do not agree with their source or,
     in int8, are not faster.
     """
-    check_free(out, overwrite)
-    target = real_path(out)
+    target = check_free(out, overwrite)
     alone = is_decoder_alone(out)
     files = [DECODER] if alone else [ENCODER, DECODER]
     made: dict[str, onnx.ModelProto] = {}
@@ -142,15 +141,16 @@ def _check_graph(graph: onnx.ModelProto, file: str) -> None:
         raise BundleError(f"{file} has operators that are not ONNX's own, so few engines run it: {', '.join(strange)}")
 
 
-def check_free(out: Path, overwrite: bool) -> None:
-    real_path(out)
+def check_free(out: Path, overwrite: bool) -> Path:
+    """Where `out` leads through all links. Raises OutputError if something there must stay."""
+    target = real_path(out)
     if is_decoder_alone(out):
-        if out.is_dir():
+        if target.is_dir():
             raise OutputError(f"{out} is a directory; a name that ends in .onnx is that of a decoder's file")
-        there = {out.name} if out.exists() else set()
+        there = {out.name} if target.exists() else set()
         strange: set[str] = set()
     else:
-        if out.is_file():
+        if target.is_file():
             raise OutputError(f"{out} is a file; give --out the name of a directory, or one that ends in .onnx")
         there = set(LocalStore(str(out)).names())
         strange = there.difference(BUNDLE_FILES)
@@ -158,6 +158,7 @@ def check_free(out: Path, overwrite: bool) -> None:
         raise OutputError(f"{out} already holds something; choose another --out, or give --overwrite")
     if strange:
         raise OutputError(f"{out} holds files that are no part of a bundle: {', '.join(sorted(strange))}")
+    return target
 
 
 @contextmanager

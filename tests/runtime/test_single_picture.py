@@ -42,21 +42,8 @@ def test_it_is_the_file_that_a_folder_would_hold(name: str, capsys: Capture) -> 
 
 def test_it_goes_down_a_pipe_too() -> None:
     sample("--seed", 3, "--out", "digit.png")
-    command = [
-        sys.executable,
-        "-m",
-        "vae_gen",
-        "sample",
-        "--model",
-        str(TINY),
-        "--seed",
-        "3",
-        "--format",
-        "png",
-        "--out",
-        "-",
-    ]
-    piped = subprocess.run(command, check=True, capture_output=True)
+    options = ["--model", str(TINY), "--seed", "3", "--format", "png", "--out", "-"]
+    piped = subprocess.run([sys.executable, "-m", "vae_gen", "sample", *options], check=True, capture_output=True)
     assert (piped.stdout, piped.stderr) == (Path("digit.png").read_bytes(), b"1 image in stdout\n")
 
 

@@ -139,12 +139,11 @@ def sample(
         seed = seed_of(store, place.file)
     fresh = seed is None
     default_count = 1 if place.file and place.format == "png" else 16
+    first, many = start or 0, default_count if count is None else count
     run = plan(
         model,
         fresh_seed() if seed is None else seed,
-        Indices.of(start or 0, default_count if count is None else count)
-        if indices is None
-        else Indices.parse(indices),
+        Indices.of(first, many) if indices is None else Indices.parse(indices),
         reading=reading,
         temperature=temperature,
         format=place.format,
