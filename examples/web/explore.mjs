@@ -122,7 +122,7 @@ async function start() {
   function show(latents) {
     z = latents;
     sliders.forEach((slide, index) => slide(z[index]));
-    find("code").textContent = `vae-gen decode --model ${name} --z "${z}" --out picture/`;
+    find("code").textContent = `vae-gen decode --model ${name} --z "${z}" --out picture.png`;
     return redraw().catch(report);
   }
   const keep = () => history.replaceState(null, "", `#z=${z}`); // not on every input: browsers limit how often

@@ -24,8 +24,8 @@ LOOKED_AT = 1000  # images, spread evenly, to see whether all are dark
 Arrays = dict[str, Array]  # by split
 
 
-def load_array_file(path: Path, options: DataOptions, notify: Notify) -> DataSet:
-    """The images in an .npy, .npz or IDX file.
+def load_array_file(path: Path, options: DataOptions, notify: Notify) -> DataSet | None:
+    """The images in an .npy, .npz or IDX file; None if it is none of these.
 
     One array is split as it stands: the first twelfth is for validation, the next for testing. An .npz file may hold
     those of the splits.
@@ -34,9 +34,7 @@ def load_array_file(path: Path, options: DataOptions, notify: Notify) -> DataSet
     with open_unpacked(path) as file:
         found = read_arrays(file, path)
     if not found:
-        raise DataError(
-            f"{path} is no .npy, .npz or IDX file; give --data one of these, or a folder of pictures (not one picture)"
-        )
+        return None
     arrays = {name: as_images(array, str(path), options.channels, white=options.white) for name, array in found.items()}
     if len(arrays) == 1:
         (images,) = arrays.values()

@@ -1,4 +1,4 @@
-"""Loading a data set: from a folder of pictures, an array file, or MNIST's IDX files."""
+"""Loading a data set: from pictures in a folder or an archive, an array file, or MNIST's IDX files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from vae_gen.array_files import load_array_file, load_idx_directory
 from vae_gen.data_options import AS_FOUND, DataOptions, Notify
 from vae_gen.errors import DataError
 from vae_gen.files import is_there
-from vae_gen.picture_folders import load_folder
+from vae_gen.picture_folders import load_pictures
+from vae_gen.picture_sources import pictures_in_archive, pictures_in_folder
 from vae_gen.splits import DataSet
 
 __all__ = ["DataOptions", "DataSet", "load_data_set"]
@@ -19,7 +20,7 @@ TEST_IMAGES = "t10k-images-idx3-ubyte"
 
 
 def load_data_set(path: Path, options: DataOptions = AS_FOUND, notify: Notify = lambda message: None) -> DataSet:
-    """The images at `path`: a folder of pictures, an .npy, .npz or IDX file, or a directory named as MNIST's files.
+    """The images at `path`: a folder or archive of pictures, an .npy, .npz or IDX file, or a folder of MNIST's files.
 
     `notify` is told what was chosen where the options leave it open, and what was left out.
     Raises DataError if the images cannot be read or are too few, OutputError if the cache cannot be written.
@@ -28,13 +29,13 @@ def load_data_set(path: Path, options: DataOptions = AS_FOUND, notify: Notify = 
         if not is_there(path):
             raise DataError(f"there is no file or folder {path}")
         if path.is_file():
-            data = load_array_file(path, options, notify)
+            data = load_array_file(path, options, notify) or load_pictures(pictures_in_archive(path), options, notify)
         elif not path.is_dir():
             raise DataError(f"{path} is neither a file nor a folder")
         elif "train" in (files := _idx_files(path)):
             data = load_idx_directory(files, options, notify)
         else:
-            data = load_folder(path, options, notify)
+            data = load_pictures(pictures_in_folder(path), options, notify)
     except OSError as error:
         raise DataError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
     return dataclasses.replace(data, origin={"path": str(path.absolute()), **options.as_dict()})

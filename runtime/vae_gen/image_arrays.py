@@ -40,9 +40,9 @@ def read_arrays(file: BinaryIO, path: Path) -> dict[str, Array]:
     splits under Keras' names x_train and x_test (x_val), or train, test and validation. An .npy file on a disk is
     mapped. Raises DataError.
     """
+    magic = file.read(len(NPY_MAGIC))
+    file.seek(0)
     try:
-        magic = file.read(len(NPY_MAGIC))
-        file.seek(0)
         if magic.startswith(NPY_MAGIC):
             on_disk = isinstance(file, io.BufferedReader)
             return {"train": np.asarray(np.load(path, mmap_mode="r")) if on_disk else np.lib.format.read_array(file)}
@@ -52,12 +52,14 @@ def read_arrays(file: BinaryIO, path: Path) -> dict[str, Array]:
     except DataError:
         raise
     except Exception as error:  # what damaged files make of NumPy can be anything
-        raise DataError(f"cannot read {path} as an array: {error}") from error
+        kind = "a zip archive" if magic.startswith(ZIP_MAGIC) else "an array"
+        raise DataError(f"cannot read {path} as {kind}: {error}") from error
 
 
 def _read_npz(file: BinaryIO, path: Path) -> dict[str, Array]:
     with np.load(file, allow_pickle=False) as archive:
-        if any(name in archive.files for name in archive.zip.namelist()):  # not NAME.npy: a zip archive of other files
+        names = archive.zip.namelist()
+        if not names or any(name in archive.files for name in names):  # not NAME.npy: a zip archive of other files
             return {}
         return {split: archive[name] for split, name in _members(archive.files, path).items()}
 
@@ -75,7 +77,7 @@ def _members(names: Sequence[str], path: Path) -> dict[str, str]:
             splits[split] = name
     if "train" not in splits:
         raise DataError(
-            f"{path} holds the arrays {', '.join(names) or '(none)'}; save one array alone, "
+            f"{path} holds the arrays {', '.join(names)}; save one array alone, "
             "or x_train and, if there are any, x_test and x_val"
         )
     if len(splits) == 1:

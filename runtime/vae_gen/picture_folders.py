@@ -1,24 +1,15 @@
-"""A folder of pictures -> a data set: every file is decoded once, and from then on the pixels are mapped.
-
-Which pictures are for what: those in sub-folders called train and test (and validation, val or valid) as they are;
-otherwise, and for what is missing, by the hash of each file's path in the folder. So a folder that is sorted by
-class is split evenly, every machine splits it alike, and a new picture moves few others.
-"""
+"""Pictures in a folder or an archive -> a data set: all are decoded once, and from then on the pixels are mapped."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
-import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image, UnidentifiedImageError
@@ -26,22 +17,14 @@ from PIL import Image, UnidentifiedImageError
 from vae_gen.cache import Slot
 from vae_gen.cpus import usable_cpus
 from vae_gen.data_options import DataOptions, Notify
-from vae_gen.defaults import CHECKPOINT
 from vae_gen.errors import DataError
 from vae_gen.fitting import fit_picture, is_grey, shown_size
 from vae_gen.images import ByteImages, ImageShape, inverted
-from vae_gen.picture_files import NO_PICTURE, is_figure, picture_suffixes, unreadable, walk
+from vae_gen.picture_files import NO_PICTURE, is_figure, unreadable
+from vae_gen.picture_sources import Listing, PictureFile, PictureSource
 from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
 from vae_gen.tones import Tones
 
-SPLIT_FOLDERS = {
-    "test": "test",
-    "validation": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "train": "train",
-}
-ORDER = ("test", "validation", "train")  # of the splits in the cache
 MAX_DEFAULT_SIDE = 128  # pixels, of an image size that nobody asked for
 DEFAULT_SIDE = 64  # where the pictures differ in size
 AT_ONCE = 64  # pictures that are decoded before the next are begun
@@ -55,58 +38,23 @@ KINDS = {1: "grey", 3: "colour", 4: "colour and alpha"}
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class PictureFile:
-    """A file that is a picture, or may be one. There may be millions of them."""
-
-    name: str  # its path in the folder, the same on every machine
-    split: str  # the split whose folder it is in; "train" where there are no such folders
-    state: tuple[int, int, int]  # size, and the times of the last changes to its content and to its entry
-
-    @property
-    def sure(self) -> bool:
-        """Whether it is named as a picture; without a suffix it may be anything."""
-        return bool(PurePosixPath(self.name).suffix)
-
-    @property
-    def order(self) -> tuple[int, bytes]:
-        name = unicodedata.normalize("NFC", self.name).encode("utf-8", "surrogateescape")
-        return ORDER.index(self.split), hashlib.sha256(name).digest()
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What lies in a folder and in those below it."""
-
-    pictures: list[PictureFile]  # in the order of the cache
-    others: Counter[str]  # files that are no pictures, or were drawn of some; by suffix, or in words
-
-    @property
-    def state(self) -> str:
-        """A hash that is another when a picture is changed, added, removed or renamed."""
-        digest = hashlib.sha256()
-        for file in self.pictures:
-            digest.update(json.dumps([file.name, file.split, *file.state]).encode())
-        return digest.hexdigest()
-
-
-def load_folder(folder: Path, options: DataOptions, notify: Notify) -> DataSet:
-    """The pictures in a folder and in those below it, of one size and number of channels.
+def load_pictures(source: PictureSource, options: DataOptions, notify: Notify) -> DataSet:
+    """The pictures that lie there, as images of one size and number of channels.
 
     `notify` is told what was chosen where the options leave it open, and what was left out.
-    Raises DataError if there are too few pictures or, without `skip_bad`, if one cannot be read; OutputError if the
-    cache cannot be written.
+    Raises OSError, DataError if there are too few pictures or, without `skip_bad`, if one cannot be read; OutputError
+    if the cache cannot be written.
     """
-    listing = list_pictures(folder)
-    if not listing.pictures:
-        raise _no_pictures(folder, listing.others)
-    slot, known = _kept(folder, listing, options)
+    slot, known = _kept(source, options)
     if known is None or (known["bad"] and not options.skip_bad):
-        known = _fill(slot, folder, listing, options, notify)
+        with source.listing() as listing:
+            if not listing.pictures:
+                raise _no_pictures(source.path, listing.others)
+            known = _fill(slot, source.path, listing, options, notify)
     for message in known["messages"]:
         notify(message)
     if known["bad"]:
-        notify(f"left out {unreadable(known['bad'], f' in {folder}')}")
+        notify(f"left out {unreadable(known['bad'], f' in {source.path}')}")
     images = slot.open_images()
     test, validation = known["test"], known["test"] + known["validation"]
     return DataSet(
@@ -118,7 +66,7 @@ def load_folder(folder: Path, options: DataOptions, notify: Notify) -> DataSet:
     )
 
 
-def _kept(folder: Path, listing: Listing, options: DataOptions) -> tuple[Slot, dict[str, Any] | None]:
+def _kept(source: PictureSource, options: DataOptions) -> tuple[Slot, dict[str, Any] | None]:
     """The place of these images in the cache, and what is known of them if they are there.
 
     They may be there as what was chosen when nothing was asked for: so `evaluate` finds what `train` has read.
@@ -127,66 +75,30 @@ def _kept(folder: Path, listing: Listing, options: DataOptions) -> tuple[Slot, d
     del asked["skip_bad"]  # decides whether there are images, not which
     wanted = options.channels, options.image_size
     for unasked in ({}, {"channels": None}, {"image_size": None}, {"channels": None, "image_size": None}):
-        slot = Slot.of([str(folder.resolve()), asked | unasked], listing.state)
+        slot = Slot.of([str(source.path.resolve()), asked | unasked], source.state)
         if (known := slot.read()) is not None:
             channels, *size = slot.open_images().shape[1:]
             if not unasked or (channels, tuple(size)) == wanted:
                 return slot, known
-    return Slot.of([str(folder.resolve()), asked], listing.state), None
+    return Slot.of([str(source.path.resolve()), asked], source.state), None
 
 
-def list_pictures(folder: Path) -> Listing:
-    """The files in a folder and in those below it, but for hidden ones. Raises DataError if it cannot be listed."""
-    suffixes = picture_suffixes()
-    found: list[tuple[str, tuple[int, int, int]]] = []
-    others: Counter[str] = Counter()
-    runs = []
-    try:
-        for name, status in walk(folder):
-            path = PurePosixPath(name)
-            suffix = path.suffix.lower()
-            if path.name == CHECKPOINT:
-                runs.append(name.removesuffix(CHECKPOINT))
-            elif suffix in suffixes or not suffix:
-                found.append((name, (status.st_size, status.st_mtime_ns, status.st_ctime_ns)))
-            else:
-                others[suffix] += 1
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
-    if runs:
-        count = len(runs) + len(found)
-        found = [(name, state) for name, state in found if not name.startswith(tuple(runs))]
-        others["of training runs"] = count - len(found)
-    tops = {name.partition("/")[0] for name, _ in found if "/" in name}
-    splits = {top: SPLIT_FOLDERS[top.casefold()] for top in tops if top.casefold() in SPLIT_FOLDERS}
-    if not {"train"} < set(splits.values()):
-        splits = {}  # a folder that happens to be called so
-    pictures = []
-    for name, state in found:
-        top, slash, _ = name.partition("/")
-        if splits and not (slash and top in splits):
-            others["outside " + ", ".join(sorted(splits))] += 1
-        else:
-            pictures.append(PictureFile(name, splits.get(top, "train"), state))
-    pictures.sort(key=lambda file: (file.order, file.name))
-    return Listing(pictures, others)
-
-
-def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, notify: Notify) -> dict[str, Any]:
+def _fill(slot: Slot, path: Path, listing: Listing, options: DataOptions, notify: Notify) -> dict[str, Any]:
     """Read all pictures into the slot; what is known of them."""
-    notify(f"reading the pictures in {folder}, once; their pixels are kept in {slot.images}")
+    notify(f"reading the pictures in {path}, once; their pixels are kept in {slot.images}")
     counts: Counter[str] = Counter()
     others = Counter(listing.others)
     bad: list[str] = []
-    brightest, where = 0.0, f" in {folder}"
+    brightest, where = 0.0, f" in {path}"
     # Pillow's warnings about odd files stay silent, in all threads.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(usable_cpus()) as pool:
-        messages, shape = _choose_shape(pool, folder, listing.pictures, options)
+        messages, shape = _choose_shape(pool, listing, options)
 
         def chunks() -> Iterator[ByteImages]:
             nonlocal brightest
             told = time.monotonic()
-            reads = _in_order(pool, partial(_read, folder, shape, options.tones), listing.pictures, math.prod(shape))
+            read = partial(_read, listing, shape, options.tones)
+            reads = _in_order(pool, read, listing.pictures, math.prod(shape))
             for number, (file, image) in enumerate(reads, 1):
                 if time.monotonic() - told > SECONDS_BETWEEN_MESSAGES:
                     told = time.monotonic()
@@ -200,23 +112,23 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
                 elif image == NO_PICTURE and not file.sure:
                     others["without a suffix"] += 1
                 else:
-                    bad.append(f"{file.name}: {image if file.state[0] else 'it is empty'}")
+                    bad.append(f"{file.name}: {image if file.size else 'it is empty'}")
             if bad and not options.skip_bad:
                 raise DataError(
                     f"found {unreadable(bad, where)}\nRepair or remove them, or leave them out with --skip-bad"
                 )
             if not counts and not bad:
-                raise _no_pictures(folder, others)
+                raise _no_pictures(path, others)
             if not counts:
-                raise DataError(f"{folder} holds no picture that can be read: {unreadable(bad, where)}")
-            source = f"{folder}/train" if len(counts) > 1 else str(folder)
+                raise DataError(f"{path} holds no picture that can be read: {unreadable(bad, where)}")
+            source = f"{path}/train" if len(counts) > 1 else str(path)
             check_enough(counts["train"], source)
 
         slot.write_images(shape, chunks())
     if hint := options.tones.hint_if_dark(brightest):
         messages.append(hint)
     if others:
-        messages.append(f"{folder} also holds files that are not used: {_listed(others)}")
+        messages.append(f"{path} also holds files that are not used: {_listed(others)}")
     test, validation = counts["test"], counts["validation"]
     if len(counts) == 1:
         test = counts["train"] // TEST_SHARE
@@ -227,7 +139,7 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
     parts = f"{len(images) - test - validation} to train with, {validation} for validation, {test} for testing"
     messages.insert(0, f"{len(images)} pictures as {height}x{width}, {KINDS[channels]}: {parts}")
     known = {
-        "folder": str(folder.resolve()),
+        "path": str(path.resolve()),
         "sha256": sha256_of_images(images[test:]),
         "test_sha256": sha256_of_images(images[:test]) if test else None,
         "test": test,
@@ -239,10 +151,10 @@ def _fill(slot: Slot, folder: Path, listing: Listing, options: DataOptions, noti
     return known
 
 
-def _read(folder: Path, shape: ImageShape, tones: Tones, file: PictureFile) -> ByteImages | str:
+def _read(listing: Listing, shape: ImageShape, tones: Tones, file: PictureFile) -> ByteImages | str:
     """The picture [C, H, W], or why there is none."""
     try:
-        with Image.open(folder / file.name) as picture:
+        with Image.open(listing.open(file.name)) as picture:
             if is_figure(picture):
                 return DRAWN
             image = fit_picture(picture, shape, tones.white)
@@ -253,13 +165,12 @@ def _read(folder: Path, shape: ImageShape, tones: Tones, file: PictureFile) -> B
     return inverted(image, 255) if tones.invert else image
 
 
-def _choose_shape(
-    pool: ThreadPoolExecutor, folder: Path, files: Sequence[PictureFile], options: DataOptions
-) -> tuple[list[str], ImageShape]:
+def _choose_shape(pool: ThreadPoolExecutor, listing: Listing, options: DataOptions) -> tuple[list[str], ImageShape]:
     """The shape of the images, and messages that say what was chosen."""
     messages: list[str] = []
     size, channels = options.image_size, options.channels
-    headers = list(_in_order(pool, partial(_look, folder), files)) if size is None or channels is None else []
+    looked_at = listing.pictures if size is None or channels is None else []
+    headers = list(_in_order(pool, partial(_look, listing), looked_at))
     readable = [(file, *header) for file, header in headers if header is not None]
     if size is None:
         size, why = default_size([found for _, found, _ in readable])
@@ -268,16 +179,16 @@ def _choose_shape(
     if channels is None:
         # Colour files may hold nothing but greys. The first that does not settles it.
         others = [file for file, _, grey in readable if not grey]
-        reads = _in_order(pool, partial(_read, folder, (3, *size), options.tones), others, 3 * math.prod(size))
+        reads = _in_order(pool, partial(_read, listing, (3, *size), options.tones), others, 3 * math.prod(size))
         colour = any(not isinstance(image, str) and (image != image[:1]).any() for _, image in reads)
         channels = 3 if colour else 1
     return messages, (channels, *size)
 
 
-def _look(folder: Path, file: PictureFile) -> tuple[tuple[int, int], bool] | None:
+def _look(listing: Listing, file: PictureFile) -> tuple[tuple[int, int], bool] | None:
     """The size of a picture and whether it is grey, from its header; None if that cannot be read or it is a figure."""
     try:
-        with Image.open(folder / file.name) as picture:
+        with Image.open(listing.open(file.name)) as picture:
             return None if is_figure(picture) else (shown_size(picture), is_grey(picture))
     except Exception:  # it will be named when it is read
         return None
@@ -315,6 +226,6 @@ def _listed(others: Counter[str]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
 
 
-def _no_pictures(folder: Path, others: Counter[str]) -> DataError:
+def _no_pictures(path: Path, others: Counter[str]) -> DataError:
     found = f"only other files ({_listed(others)})" if others else "it is empty"
-    return DataError(f"{folder} holds no pictures: {found}; give --data a folder that does, or one file of arrays")
+    return DataError(f"{path} holds no pictures: {found}; give --data a folder that does, or one file of arrays")

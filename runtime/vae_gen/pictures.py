@@ -1,4 +1,4 @@
-"""People's files -> images that fit a model: what Pillow reads, arrays, what `sample` writes, and folders of these."""
+"""People's files -> images that fit a model: what Pillow reads, arrays, archives of pictures, and folders of these."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vae_gen.archives import Archive, archive_in
 from vae_gen.companions import holds_latents
 from vae_gen.defaults import OF_MANY_IMAGES
 from vae_gen.errors import DataError
 from vae_gen.files import as_text, is_there
 from vae_gen.fitting import fit_picture
 from vae_gen.idx import open_unpacked
-from vae_gen.image_arrays import ZIP_MAGIC, Array, as_images, fit_images, in_unit_range, read_arrays
+from vae_gen.image_arrays import Array, as_images, fit_images, in_unit_range, read_arrays
 from vae_gen.images import FloatImages, ImageShape, inverted, to_float
 from vae_gen.picture_files import NO_PICTURE, is_figure, picture_suffixes, unreadable, walk
 from vae_gen.tones import AS_THEY_ARE, Tones
-
-TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 
 Found = tuple[list[str], FloatImages]  # images of a file and, for each, what tells it from others in that file
 
@@ -44,10 +43,10 @@ def load_pictures(
 ) -> Pictures:
     """All pictures in these files and folders, in that order, as images of the given shape.
 
-    A file may be a picture, an .npy, .npz or IDX array, or a tar or zip archive as `sample` writes it. Images of
-    another size are scaled and cropped about their centre; transparent parts become white unless the images have an
-    alpha channel. Of a folder's files those are left out that are no pictures themselves: sheets and animations that
-    vae-gen has drawn, a run's latents, and what has no suffix and is none that Pillow knows.
+    A file may be a picture, an .npy, .npz or IDX array, or a tar or zip archive of pictures. Images of another size
+    are scaled and cropped about their centre; transparent parts become white unless the images have an alpha channel.
+    Of the files in a folder or an archive those are left out that are no pictures themselves: sheets and animations
+    that vae-gen has drawn, a run's latents, and what has no suffix and is none that Pillow knows.
     Raises DataError if nothing is found or, naming the file, if one cannot be read; with `skip_bad` only if none can.
     """
     names: list[str] = []
@@ -57,7 +56,7 @@ def load_pictures(
     for path in _files(paths):
         name = as_text(path)
         try:
-            found = list(_load_file(path, image_shape, tones.white))
+            found = list(_load_file(path, image_shape, tones.white, bad if skip_bad else None))
         except DataError as error:
             if not skip_bad:
                 raise
@@ -84,7 +83,7 @@ def _files(paths: Iterable[Path | str]) -> Iterator[Path]:
             yield path
             continue
         suffixes = picture_suffixes()
-        found = [name for name in names if _is_picture(path / name, suffixes)]
+        found = [name for name in names if _is_picture(name, path / name, suffixes)]
         # Beside pictures, an array is of something else: of latents, or labels.
         found = found or [name for name in names if name.lower().endswith(OF_MANY_IMAGES)]
         if not found:
@@ -93,13 +92,13 @@ def _files(paths: Iterable[Path | str]) -> Iterator[Path]:
         yield from (path / name for name in found)
 
 
-def _is_picture(path: Path, suffixes: set[str]) -> bool:
-    """Whether a file in a folder is a picture: one that is so called and is no figure, or any that Pillow opens."""
-    suffix = path.suffix.lower()
+def _is_picture(name: str, file: Path | BinaryIO, suffixes: set[str]) -> bool:
+    """Whether one of many files is a picture: so called and no figure, or any that Pillow opens."""
+    suffix = PurePosixPath(name).suffix.lower()
     if suffix and suffix not in suffixes:
         return False
     try:
-        with _opened(path) as picture:
+        with _opened(file) as picture:
             return not is_figure(picture)
     except Exception:  # what a decoder raises on damaged input can be anything
         return bool(suffix)  # reading it will say what is wrong
@@ -112,19 +111,17 @@ def _opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
         yield picture
 
 
-def _load_file(path: Path, image_shape: ImageShape, white: float | None) -> Iterator[Found]:
+def _load_file(path: Path, image_shape: ImageShape, white: float | None, bad: list[str] | None) -> Iterator[Found]:
+    """What a file holds; of an archive, pictures that cannot be read are left out and told to `bad`, if it is there."""
     try:
         with open_unpacked(path) as file:
-            start = file.read(TAR_MAGIC_AT + len(TAR_MAGIC))
-            file.seek(0)
-            if not start:
+            if not file.read(1):
                 raise DataError(f"{path} is empty")
+            file.seek(0)
             if arrays := read_arrays(file, path):
                 yield from _load_arrays(arrays, image_shape, str(path), white)
-            elif start.startswith(ZIP_MAGIC):
-                yield from _load_archive("zip", file, image_shape, str(path))
-            elif start.endswith(TAR_MAGIC):
-                yield from _load_archive("tar", file, image_shape, str(path))
+            elif archive := archive_in(file, path):
+                yield from _load_archive(archive, image_shape, path, white, bad)
             else:
                 yield [""], _load_picture(file, image_shape, white)
     except DataError:
@@ -147,15 +144,27 @@ def _load_arrays(
         yield [within] if len(images) == 1 else [f"{within}[{number}]" for number in range(len(images))], images
 
 
-def _load_archive(format: str, file: BinaryIO, image_shape: ImageShape, source: str) -> Iterator[Found]:
-    from vae_gen.containers import read_container
-
-    try:
-        for indices, images in read_container(format, file, source):
-            yield [f"[{index}]" for index in indices or ()], _fit(images, image_shape, source)
-    except DataError as error:
-        way_out = "of archives that sample has not written, unpack the pictures into a folder"
-        raise DataError(f"{error}; {way_out}") from error
+def _load_archive(
+    archive: Archive, image_shape: ImageShape, path: Path, white: float | None, bad: list[str] | None
+) -> Iterator[Found]:
+    suffixes = picture_suffixes()
+    found = False
+    for name in archive.sizes:
+        if PurePosixPath(name).suffix.lower() not in suffixes | {""}:
+            continue
+        try:
+            content = archive.read(name)
+            if not _is_picture(name, io.BytesIO(content), suffixes):
+                continue
+            found = True
+            yield [f"/{name}"], picture_in(content, image_shape, white)
+        except Exception as error:  # as above
+            message = f"cannot read {path}/{name}: {error}"
+            if bad is None:
+                raise DataError(message) from error
+            bad.append(message)
+    if not found:
+        raise DataError(f"{path} holds no pictures that can be read")
 
 
 def _load_picture(file: BinaryIO, image_shape: ImageShape, white: float | None = None) -> FloatImages:

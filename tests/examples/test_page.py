@@ -124,7 +124,7 @@ def test_alpha_is_the_command_lines(report: Report, cases: dict[str, Case]) -> N
 def test_the_command_shown_makes_the_picture(report: Report, name: str, cases: dict[str, Case]) -> None:
     seen = report["models"][name]
     assert seen["title"] == name
-    found = re.fullmatch(rf'vae-gen decode --model {name} --z "(\S+)" --out picture/', seen["command"])
+    found = re.fullmatch(rf'vae-gen decode --model {name} --z "(\S+)" --out picture\.png', seen["command"])
     assert found
     assert [float(value) for value in found[1].split(",")] == [float(value) for value in cases[name].z.split(",")]
 

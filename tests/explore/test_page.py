@@ -90,7 +90,7 @@ def test_it_begins_with_the_first_picture_of_seed_0(report: Report) -> None:
     assert begin["title"] == "tiny · vae-gen explore"
     assert begin["about"] == "3 latents · 4 \u00d7 5 pixels · colour · licence MIT"
     assert begin["kl"] == ["KL 2.00 nats", "KL 1.25 nats", "KL 0.50 nats"]
-    assert begin["command"] == "vae-gen sample --model tiny --seed 0 --start 0 --n 1 --out picture/"
+    assert begin["command"] == "vae-gen sample --model tiny --seed 0 --start 0 --out picture.png"
     assert {part for part, is_shown in begin["shown"].items() if is_shown} == {"main", "#choose", "#order"}
 
 
@@ -140,7 +140,7 @@ def test_the_picture_follows_to_its_last_place(report: Report) -> None:
     z = draw(int(seed), 0, 1, 3)[0]
     check_picture(fast, [z[0], 0.5, z[2]])
     assert report["tiny"]["copied"] == fast["command"]
-    (typed,) = re.fullmatch(r'vae-gen decode --model tiny --z "(\S+)" --out picture/', fast["command"]).groups()
+    (typed,) = re.fullmatch(r'vae-gen decode --model tiny --z "(\S+)" --out picture\.png', fast["command"]).groups()
     np.testing.assert_array_equal(np.array(typed.split(","), np.float32), np.array([z[0], 0.5, z[2]], np.float32))
     saved = report["tiny"]["saved"]
     assert saved["name"] == "tiny.png"
@@ -153,7 +153,7 @@ def test_pictures_of_seeds_are_samples(report: Report) -> None:
     for name in ("drawn", "reloadedDraw"):
         assert steps[name]["hash"] == "#seed=5&index=7"
         assert steps[name]["drawn"] == ["7", "5"]
-        assert steps[name]["command"] == "vae-gen sample --model tiny --seed 5 --start 7 --n 1 --out picture/"
+        assert steps[name]["command"] == "vae-gen sample --model tiny --seed 5 --start 7 --out picture.png"
         check_picture(steps[name], draw(5, 7, 1, 3)[0])
     index, seed = steps["random"]["drawn"]
     assert (steps["random"]["hash"], index) == (f"#seed={seed}&index=0", "0")

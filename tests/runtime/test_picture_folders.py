@@ -207,5 +207,5 @@ def test_what_holds_no_data_set_is_refused_in_words(folder: Path) -> None:
     fill(folder, 11)
     with pytest.raises(DataError, match="holds 11 images; at least 12 are needed"):
         load_data_set(folder)
-    with pytest.raises(DataError, match=r"00\.png is no \.npy, \.npz or IDX file; .*not one picture"):
+    with pytest.raises(DataError, match=r"00\.png is no \.npy, .* and no zip or tar archive; .*not one picture"):
         load_data_set(folder / "00.png")

@@ -46,8 +46,8 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
 @click.option(
     "--data",
     type=options.PathType(),
-    help="A folder of pictures, an .npy, .npz or IDX file, or a folder of IDX files named as MNIST's are. "
-    "Default: MNIST, downloaded once.",
+    help="A folder or a zip or tar archive of pictures, an .npy, .npz or IDX file, or a folder of IDX files named as "
+    "MNIST's are. Default: MNIST, downloaded once.",
 )
 @options.image_size_option
 @options.channels_option

@@ -41,8 +41,8 @@ def encode(
 ) -> None:
     """Turn pictures into latents.
 
-    PICTURES are files that Pillow reads, arrays in .npy, .npz or IDX files, tar and zip archives that sample has
-    written, and folders of these. Images of another size are scaled and cropped about their centre.
+    PICTURES are files that Pillow reads, tar and zip archives of such files, arrays in .npy, .npz or IDX files, and
+    folders of these. Images of another size are scaled and cropped about their centre.
 
     \b
     vae-gen encode digit.png

@@ -28,7 +28,8 @@ FEW = 500  # images, of which distances and shares mean little
     "--data",
     type=options.PathType(),
     required=True,
-    help="A folder of pictures, an .npy, .npz or IDX file, or a folder of IDX files named as MNIST's are.",
+    help="A folder or a zip or tar archive of pictures, an .npy, .npz or IDX file, or a folder of IDX files named as "
+    "MNIST's are.",
 )
 @click.option(
     "--samples",

@@ -41,8 +41,8 @@ def reconstruct(
 ) -> None:
     """Show what the model makes of pictures, and how far off it is.
 
-    PICTURES are files that Pillow reads, arrays in .npy, .npz or IDX files, tar and zip archives that sample has
-    written, and folders of these. Images of another size are scaled and cropped about their centre.
+    PICTURES are files that Pillow reads, tar and zip archives of such files, arrays in .npy, .npz or IDX files, and
+    folders of these. Images of another size are scaled and cropped about their centre.
 
     The sheet has inputs over reconstructions, from the posterior mean. Errors are sums of squared errors over a
     picture's values in [0, 1].

@@ -187,8 +187,8 @@ function go(place, compared = null) {
     find("[name=index]").value = index;
   }
   const decode = `vae-gen decode ${model.options} --z "${z}"`;
-  const sample = `vae-gen sample ${model.options} --seed ${seed} --start ${index} --n 1`;
-  showCommand(`${seed === undefined ? decode : sample} --out picture/`);
+  const sample = `vae-gen sample ${model.options} --seed ${seed} --start ${index}`;
+  showCommand(`${seed === undefined ? decode : sample} --out picture.png`);
   find("#download").href = `picture.png?z=${z}`;
   for (const part of ["#input", "#output figcaption", "#swap"]) find(part).hidden = !target;
   return work();
