@@ -184,6 +184,22 @@ def test_the_discriminator_compares_decoded_noise_with_the_target(monkeypatch: p
     assert learned("decoder") == (target == "images")
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("size", [0.01, 0.2])
+def test_reconstructions_pull_as_hard_however_sharp_they_are(objective: str, size: float) -> None:
+    """Each of N values, off by e, with the weight times e / (N r), where r is the root of the mean of e squared."""
+    images = images_in_two_groups()
+    fit = PriorFit(vae_with_known_latents(), images, config(latent_dim=2, objective=objective), CPU)
+    off = torch.randn(50, 1, 2, 3)
+    image = torch.from_numpy(images[:50] / np.float32(255))
+    reconstructed = (image + size * off).requires_grad_()
+    nothing = torch.zeros_like(image)
+    shown = prior.Shown(1.0, image, torch.zeros(50, 2), nothing, reconstructed)
+    fit._decoded_loss(shown, nothing, None).backward()
+    expected = prior.ERROR_WEIGHT * off / (off.numel() * off.square().mean().sqrt())
+    torch.testing.assert_close(reconstructed.grad, expected, rtol=1e-4, atol=1e-7)
+
+
 def test_the_composite_reconstructs_as_the_vae_does_and_knows_its_variances() -> None:
     torch.manual_seed(0)
     vae, images = vae_with_known_latents(), images_in_two_groups()

@@ -38,14 +38,14 @@ from vae_gen_train.distributed import ALONE, World
 from vae_gen_train.evaluation import posteriors
 from vae_gen_train.flow import Flow, log_density
 from vae_gen_train.nets import VAE, Encoder
-from vae_gen_train.objective import OBJECTIVES, valued_at
+from vae_gen_train.objective import calibrated_variance, sum_of_squared_errors, valued_at
 from vae_gen_train.posterior_variances import Seen, posterior_variances
 from vae_gen_train.random_streams import Stream, seed_torch
 
 BATCH = 512  # latents a step of maximum likelihood, of all processes together
-LIKELIHOOD_LR, ADVERSARIAL_LR, DISCRIMINATOR_LR = 2e-3, 4e-4, 8e-4
+LIKELIHOOD_LR, ADVERSARIAL_LR, DISCRIMINATOR_LR = 2e-3, 8e-4, 1.6e-3
 WARMUP = 100
-ADVERSARIAL_WEIGHT = 0.7  # beside the reconstruction's nats per value of an image
+ERROR_WEIGHT = 12.5  # of the root of the mean squared error, beside the discriminator's nats
 BEYOND_WEIGHT = 10.0  # of latents beyond those of all images, beside the discriminator's nats
 REACH = 3.0  # deviations of each image's posterior that count as its latents
 ASTRAY_WEIGHT = 0.3  # of unknown latents beyond noise, beside minus log p(z) in nats a latent
@@ -204,17 +204,16 @@ class PriorFit(nn.Module):
             told = told + shown.share * told_apart
             (shown.share * self._decoded_loss(shown, fooling, error)).backward()  # type: ignore[no-untyped-call]
         inverse_loss, nll = self._inverse_loss(drawn[1])
-        (ADVERSARIAL_WEIGHT * inverse_loss).backward()  # type: ignore[no-untyped-call]
+        inverse_loss.backward()  # type: ignore[no-untyped-call]
         norm = self._descend("discriminator") + self._descend("adversarial")
         return Reading(nll.item(), self.world.average(told).item()), norm.item()
 
     def _error(self, parts: Sequence[tuple[Tensor, ...]]) -> Tensor:
-        """The mean reconstruction error of all parts of a step, before one of them is propagated back."""
-        error_of = OBJECTIVES[self.config.objective].error
+        """The mean squared error of all parts of a step, summed over an image, before one of them is propagated."""
         error = torch.zeros((), device=self.device)
         for rows, z, _ in parts:
             with torch.no_grad():
-                error = error + error_of(self.prior.decoder(z), self._shown_images(rows)).sum()
+                error = error + sum_of_squared_errors(self.prior.decoder(z), self._shown_images(rows)).sum()
         return self.world.average(error / self._images_a_step)
 
     def _shown(self, rows: Tensor, z: Tensor, noise: Tensor) -> Shown:
@@ -236,16 +235,15 @@ class PriorFit(nn.Module):
         """What the flow and the decoder learn by what is decoded of a part; only its gradient has a meaning.
 
         `fooling` is the gradient at what is generated that fools the discriminator; `error` the whole step's mean
-        reconstruction error, where this part is not all of it.
+        squared error, where this part is not all of it. Its root has the same gradient on the whole, however sharp
+        reconstructions are: it keeps its balance with the discriminator's, whatever the pictures and the objective.
         """
         fooled = (shown.generated * fooling).sum()
-        lost = beyond(shown.landed, self._lowest, self._highest).mean()
-        loss = ADVERSARIAL_WEIGHT * (fooled + BEYOND_WEIGHT * lost)
+        loss = fooled + BEYOND_WEIGHT * beyond(shown.landed, self._lowest, self._highest).mean()
         if self.decoder_learns:
-            objective, values = OBJECTIVES[self.config.objective], shown.image[0].numel()
-            mine = objective.error(shown.reconstructed, shown.image).mean()
             average = self.world.average if error is None else valued_at([error])
-            loss = objective.nats(average(mine), values) / values + loss
+            mine = sum_of_squared_errors(shown.reconstructed, shown.image).mean()
+            loss = loss + ERROR_WEIGHT * calibrated_variance(average(mine) / shown.image[0].numel()).sqrt()
         return loss
 
     def fit_head(self, validation: ByteImages, stopping: Callable[[], int]) -> None:
