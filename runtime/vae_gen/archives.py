@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import shutil
+import io
+import posixpath
 import tarfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryFile
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
 from typing import BinaryIO, Protocol
 
 from vae_gen.errors import DataError
@@ -19,10 +21,18 @@ from vae_gen.image_arrays import ZIP_MAGIC
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
+AT_ONCE = 1 << 20  # bytes
+# The record at a zip archive's end (PKWARE's APPNOTE 4.3.16), and where in it stands how many files there are; of more
+# than it can say, another record does.
+END_OF_ZIP, END_SIZE, COUNT_AT, LONGEST_COMMENT, MORE = b"PK\5\6", 22, 10, 0xFFFF, 0xFFFF
 
 
 class Archive(Protocol):
-    """An open archive: the size in bytes of each file in it, by name and in their order, and what they hold."""
+    """An archive: the sizes in bytes of the files in it, by name, and what they hold.
+
+    Names are as unpacking makes them, with / between their parts and none of these above the archive. Hidden files are
+    left out.
+    """
 
     sizes: dict[str, int]
 
@@ -36,64 +46,117 @@ def open_archive(path: Path) -> Iterator[Archive | None]:
 
     Raises OSError, and DataError for one that is damaged or cut.
     """
-    with open_unpacked(path) as file:
-        if isinstance(file, gzip.GzipFile):
-            with TemporaryFile() as unpacked:  # where all is near at hand
-                shutil.copyfileobj(file, unpacked)
-                yield archive_in(unpacked, path)
-        else:
-            yield archive_in(file, path)
+    with ExitStack() as stack:
+        file = stack.enter_context(open_unpacked(path))
+        archive = stack.enter_context(archive_in(file, path))
+        if isinstance(archive, _Tar) and archive.is_opened_again:
+            stack.close()  # of a thousand shards
+        yield archive
 
 
-def archive_in(file: BinaryIO, path: Path) -> Archive | None:
-    """The zip or tar archive that `file` is, which `open_unpacked` makes of `path`; None if it is neither.
-
-    Raises DataError for one that is damaged or cut.
-    """
+@contextmanager
+def archive_in(file: BinaryIO, path: Path) -> Iterator[Archive | None]:
+    """The archive that `file` is, which `open_unpacked` makes of `path`; None if it is none. Raises as above."""
     file.seek(0)
     start = file.read(TAR_MAGIC_AT + len(TAR_MAGIC))
     file.seek(0)
-    try:
-        if start.startswith(ZIP_MAGIC):
-            return _Zip(zipfile.ZipFile(file))
-        return _Tar(file) if start.endswith(TAR_MAGIC) else None
-    except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, ValueError) as error:
-        raise DataError(f"cannot read {path} as an archive: {error}") from error
+    with ExitStack() as stack:
+        archive: Archive | None = None
+        try:
+            if start.startswith(ZIP_MAGIC):
+                archive = _Zip(file)
+            elif start.endswith(TAR_MAGIC):
+                if isinstance(file, gzip.GzipFile):  # in which there is no way back
+                    file = stack.enter_context(_unpacked(file, path))
+                archive = _Tar(file, path)
+        except (DataError, OSError, EOFError, zlib.error):
+            raise
+        except Exception as error:  # what damaged archives make of Python's readers can be anything
+            raise DataError(f"cannot read {path} as an archive: {str(error) or type(error).__name__}") from error
+        yield archive
+
+
+@contextmanager
+def _unpacked(file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
+    with TemporaryFile() as unpacked:
+        try:
+            while content := file.read(AT_ONCE):
+                unpacked.write(content)
+            unpacked.seek(0)
+        except gzip.BadGzipFile:
+            raise
+        except OSError as error:
+            where = f"in {gettempdir()}, or in the folder that TMPDIR names,"
+            raise DataError(f"cannot unpack {path} {where} for as long as it is read: {error.strerror}") from error
+        yield unpacked
 
 
 class _Zip:
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
-        self.sizes = {
-            member.filename: member.file_size
-            for member in archive.infolist()
-            if not member.is_dir() and _is_shown(member.filename)
-        }
+    def __init__(self, file: BinaryIO) -> None:
+        self._archive = zipfile.ZipFile(file)
+        listed = self._archive.infolist()
+        file.seek(0, io.SEEK_END)
+        file.seek(max(0, file.tell() - END_SIZE - LONGEST_COMMENT))
+        end = file.read()
+        at = end.rindex(END_OF_ZIP) + COUNT_AT
+        count = int.from_bytes(end[at : at + 2], "little")
+        if count not in (len(listed) & MORE, MORE):  # a damaged directory can end anywhere, and zipfile does not count
+            raise zipfile.BadZipFile(f"it is damaged: its directory lists {len(listed)} of {count} files")
+        members = {_plain(member.filename.replace("\\", "/")): member for member in listed if not member.is_dir()}
+        self._members = {name: member for name, member in members.items() if _is_shown(name)}
+        self.sizes = {name: member.file_size for name, member in self._members.items()}
 
     def read(self, name: str) -> bytes:
-        return self._archive.read(name)
+        return self._archive.read(self._members[name])
 
 
 class _Tar:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._lock = file, threading.Lock()
+    """The file is opened again for each reading, if it is one on a disk, so that an archive alone keeps none open."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path, self._lock = file, path, threading.Lock()
+        self.is_opened_again = isinstance(file, io.BufferedReader)
         self._starts: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
+        links: dict[str, str] = {}
         with tarfile.open(fileobj=file, mode="r:") as archive:
             while (member := archive.next()) is not None:
                 # Of millions of files, no more is kept than where they are.
                 archive.members.clear()  # type: ignore[attr-defined]
-                if member.isreg() and _is_shown(member.name):
-                    self._starts[member.name], self.sizes[member.name] = member.offset_data, member.size
+                name = _plain(member.name)
+                if member.size < 0 or member.issparse():
+                    raise tarfile.ReadError(f"{member.name} is damaged, or is sparse; unpack it into a folder")
+                links.pop(name, None)
+                if member.isreg():
+                    self._starts[name], self.sizes[name] = member.offset_data, member.size
+                elif member.islnk():
+                    links[name] = _plain(member.linkname)
+                elif member.issym():
+                    links[name] = _plain(posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname)))
             file.seek(archive.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes anything for the end
-                raise tarfile.ReadError("it is damaged or cut, and does not end as tar archives do")
+        ends = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)  # tarfile takes anything for the end
+        while ends and (content := file.read(AT_ONCE)):
+            ends = not content.strip(b"\0")
+        if not ends:
+            raise tarfile.ReadError("it is damaged or cut, or goes on after its end")
+        for name in links:
+            followed, target = set(), name
+            while target in links and target not in followed:
+                followed.add(target)
+                target = links[target]
+            # One that leads nowhere in the archive is as an empty file.
+            self._starts[name], self.sizes[name] = self._starts.get(target, 0), self.sizes.get(target, 0)
+        self.sizes = {name: size for name, size in self.sizes.items() if _is_shown(name)}
 
     def read(self, name: str) -> bytes:
-        with self._lock:
-            self._file.seek(self._starts[name])
-            return self._file.read(self.sizes[name])
+        with self._lock, self._path.open("rb") if self.is_opened_again else nullcontext(self._file) as file:
+            file.seek(self._starts[name])
+            return file.read(self.sizes[name])
+
+
+def _plain(name: str) -> str:
+    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
 
 
 def _is_shown(name: str) -> bool:
-    return not any(part.startswith(".") and part != "." for part in PurePosixPath(name).parts)
+    return bool(name) and not any(part.startswith(".") for part in name.split("/"))

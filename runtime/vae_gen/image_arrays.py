@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -57,11 +58,13 @@ def read_arrays(file: BinaryIO, path: Path) -> dict[str, Array]:
 
 
 def _read_npz(file: BinaryIO, path: Path) -> dict[str, Array]:
-    with np.load(file, allow_pickle=False) as archive:
-        names = archive.zip.namelist()
-        if not names or any(name in archive.files for name in names):  # not NAME.npy: a zip archive of other files
-            return {}
-        return {split: archive[name] for split, name in _members(archive.files, path).items()}
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+    if not names or not all(name.endswith(".npy") for name in names):  # a zip archive of other files
+        return {}
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        return {split: arrays[name] for split, name in _members(arrays.files, path).items()}
 
 
 def _members(names: Sequence[str], path: Path) -> dict[str, str]:

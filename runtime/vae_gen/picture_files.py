@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -19,6 +22,25 @@ def picture_suffixes() -> set[str]:
     """The suffixes, in lower case and with their dots, of the files that Pillow can decode."""
     kinds = Image.registered_extensions().items()
     return {suffix for suffix, kind in kinds if kind in Image.OPEN and kind not in RECOGNISED_ONLY}
+
+
+@contextmanager
+def opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
+    """The picture, without Pillow's warnings of odd files, and of large ones that are not yet refused."""
+    with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
+        yield picture
+
+
+def is_picture(path: Path, suffixes: set[str]) -> bool:
+    """Whether a file in a folder is a picture: one that is so called and is no figure, or any that Pillow opens."""
+    suffix = path.suffix.lower()
+    if suffix and suffix not in suffixes:
+        return False
+    try:
+        with opened(path) as picture:
+            return not is_figure(picture)
+    except Exception:  # what a decoder raises on damaged input can be anything
+        return bool(suffix)  # reading it will say what is wrong
 
 
 def is_figure(picture: Image.Image) -> bool:

@@ -11,10 +11,11 @@ import hashlib
 import io
 import json
 import os
+import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from typing import BinaryIO
 from vae_gen.archives import ARCHIVE_SUFFIXES, open_archive
 from vae_gen.defaults import CHECKPOINT
 from vae_gen.errors import DataError
-from vae_gen.picture_files import picture_suffixes, walk
+from vae_gen.picture_files import is_picture, picture_suffixes, walk
 
 SPLIT_FOLDERS = {
     "test": "test",
@@ -34,8 +35,11 @@ SPLIT_FOLDERS = {
     "train": "train",
 }
 ORDER = ("test", "validation", "train")  # of the splits in the cache
-# What the name of an archive has after its split's: train.zip, train-000012.tar
-AFTER_SPLIT = re.compile(rf"([-_]?[0-9]+)?({'|'.join(map(re.escape, ARCHIVE_SUFFIXES))})$")
+# train.zip, photos-train.tar, train-000012.tar, val-00012-of-00100.tar
+ARCHIVE_OF_SPLIT = re.compile(
+    rf"(?:.*[-_])?({'|'.join(SPLIT_FOLDERS)})(?:[-_]?[0-9]+(?:-of-[0-9]+)?)?"
+    rf"(?:{'|'.join(map(re.escape, ARCHIVE_SUFFIXES))})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,54 +80,64 @@ class PictureSource:
 
 
 def pictures_in_folder(folder: Path) -> PictureSource:
-    """Those in a folder and below it but for hidden ones, or else those in its archives. Raises OSError."""
+    """Those in a folder and below it but for hidden ones; where are none, those in its archives. Raises OSError."""
     found = dict(walk(folder))
-    listing = _listing({name: status.st_size for name, status in found.items()}, lambda name: folder / name)
+    files = {name: (status.st_size, _top(name)) for name, status in found.items()}
+    listing = _listing(files, lambda name: folder / name)
     archives = [name for name in found if name.lower().endswith(ARCHIVE_SUFFIXES)]
-    if archives and not any(file.sure for file in listing.pictures):
-        return _in_archives(folder, {f"{name}/": folder / name for name in archives})
+    suffixes = picture_suffixes()
+    if archives and not any(is_picture(folder / file.name, suffixes) for file in listing.pictures):
+        return _in_archives(folder, archives, len(found) - len(archives))
     state = _hash([file.name, file.split, *_changes(found[file.name])] for file in listing.pictures)
     return PictureSource(folder, state, lambda: nullcontext(listing))
 
 
 def pictures_in_archive(path: Path) -> PictureSource:
     """Those in a zip or tar archive. Raises OSError; what is wrong with it is said when it is listed."""
-    return _in_archives(path, {"": path})
+    return _in_archives(path, [""], 0)
 
 
-def _in_archives(path: Path, archives: Mapping[str, Path]) -> PictureSource:
-    """Those in archives, with so much before their names."""
-    state = _hash([prefix, *_changes(archive.stat())] for prefix, archive in archives.items())
-    return PictureSource(path, state, partial(_opened, archives))
+def _in_archives(path: Path, names: Sequence[str], others: int) -> PictureSource:
+    """Those in the archives of these names in a folder, beside so many other files; or in the one that is at `path`."""
+    state = _hash([name, *_changes((path / name).stat())] for name in names)
+    return PictureSource(path, state, partial(_opened, path, names, others))
 
 
 @contextmanager
-def _opened(archives: Mapping[str, Path]) -> Iterator[Listing]:
-    sizes: dict[str, int] = {}
+def _opened(path: Path, names: Sequence[str], others: int) -> Iterator[Listing]:
+    files: dict[str, tuple[int, str]] = {}
     read: dict[str, Callable[[], bytes]] = {}
+    are_splits = "train" in {_split_of(_top(f"{name}/")) for name in names}
     with ExitStack() as stack:
-        for prefix, path in archives.items():
-            archive = stack.enter_context(open_archive(path))
+        for name in names:
+            archive = stack.enter_context(open_archive(path / name))
+            if archive is None and name:
+                raise DataError(f"{path / name} is no zip or tar archive; remove it, or give --data another folder")
             if archive is None:
                 raise DataError(
                     f"{path} is no .npy, .npz or IDX file, and no zip or tar archive; give --data one of these, or a "
                     "folder of pictures (not one picture)"
                 )
-            paths = {name: PurePosixPath(name) for name in archive.sizes}
+            prefix = f"{name}/" if len(names) > 1 else ""
             # As in a folder that is called otherwise: archives of a folder begin all names with its own.
-            above = os.path.commonpath([file.parent for file in paths.values()]) if paths else ""
-            for name, file in paths.items():
-                shown = prefix + file.relative_to(above).as_posix()
-                sizes[shown], read[shown] = archive.sizes[name], partial(archive.read, name)
-        yield _listing(sizes, lambda name: io.BytesIO(read[name]()))
+            above = posixpath.commonpath(map(posixpath.dirname, archive.sizes)) if archive.sizes else ""
+            for file, size in archive.sizes.items():
+                inner = file[len(above) :].lstrip("/")
+                shown = prefix + inner
+                files[shown] = size, _top(shown if are_splits else inner)
+                read[shown] = partial(archive.read, file)
+        listing = _listing(files, lambda name: io.BytesIO(read[name]()))
+        if others:
+            listing.others["beside the archives"] = others
+        yield listing
 
 
-def _listing(sizes: Mapping[str, int], open: Callable[[str], Path | BinaryIO]) -> Listing:
-    """Which of these files are pictures, and for what."""
+def _listing(files: Mapping[str, tuple[int, str]], open: Callable[[str], Path | BinaryIO]) -> Listing:
+    """Which of these files, of such a size and in such a folder or archive, are pictures, and for what."""
     suffixes = picture_suffixes()
     others: Counter[str] = Counter()
     found, runs = [], []
-    for name in sizes:
+    for name in files:
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
         if path.name == CHECKPOINT:
@@ -136,19 +150,30 @@ def _listing(sizes: Mapping[str, int], open: Callable[[str], Path | BinaryIO]) -
         count = len(runs) + len(found)
         found = [name for name in found if not name.startswith(tuple(runs))]
         others["of training runs"] = count - len(found)
-    tops = {name.partition("/")[0] for name in found if "/" in name}
-    splits = {top: split for top in tops if (split := SPLIT_FOLDERS.get(AFTER_SPLIT.sub("", top.casefold())))}
+    splits = {top: split for top in {files[name][1] for name in found} if (split := _split_of(top))}
     if not {"train"} < set(splits.values()):
         splits = {}  # a folder that happens to be called so
     pictures = []
     for name in found:
-        top, slash, _ = name.partition("/")
-        if splits and not (slash and top in splits):
+        size, top = files[name]
+        if splits and top not in splits:
             others["outside " + ", ".join(sorted(splits))] += 1
         else:
-            pictures.append(PictureFile(name, splits.get(top, "train"), sizes[name]))
+            pictures.append(PictureFile(name, splits.get(top, "train"), size))
     pictures.sort(key=lambda file: (file.order, file.name))
     return Listing(pictures, others, open)
+
+
+def _top(name: str) -> str:
+    """The first folder in a path, or the archive; "" for what lies in none."""
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def _split_of(top: str) -> str | None:
+    top = top.casefold()
+    if match := ARCHIVE_OF_SPLIT.fullmatch(top):
+        top = match[1]
+    return SPLIT_FOLDERS.get(top)
 
 
 def _changes(status: os.stat_result) -> tuple[int, int, int]:

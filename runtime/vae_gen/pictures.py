@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from vae_gen.archives import Archive, archive_in
+from vae_gen.archives import ARCHIVE_SUFFIXES, Archive, archive_in
 from vae_gen.companions import holds_latents
 from vae_gen.defaults import OF_MANY_IMAGES
 from vae_gen.errors import DataError
@@ -22,8 +20,10 @@ from vae_gen.fitting import fit_picture
 from vae_gen.idx import open_unpacked
 from vae_gen.image_arrays import Array, as_images, fit_images, in_unit_range, read_arrays
 from vae_gen.images import FloatImages, ImageShape, inverted, to_float
-from vae_gen.picture_files import NO_PICTURE, is_figure, picture_suffixes, unreadable, walk
+from vae_gen.picture_files import NO_PICTURE, is_figure, is_picture, opened, picture_suffixes, unreadable, walk
 from vae_gen.tones import AS_THEY_ARE, Tones
+
+HOLD_MANY = tuple(dict.fromkeys(OF_MANY_IMAGES + ARCHIVE_SUFFIXES))  # suffixes
 
 Found = tuple[list[str], FloatImages]  # images of a file and, for each, what tells it from others in that file
 
@@ -83,32 +83,13 @@ def _files(paths: Iterable[Path | str]) -> Iterator[Path]:
             yield path
             continue
         suffixes = picture_suffixes()
-        found = [name for name in names if _is_picture(name, path / name, suffixes)]
+        found = [name for name in names if is_picture(path / name, suffixes)]
         # Beside pictures, an array is of something else: of latents, or labels.
-        found = found or [name for name in names if name.lower().endswith(OF_MANY_IMAGES)]
+        found = found or [name for name in names if name.lower().endswith(HOLD_MANY)]
         if not found:
-            kinds = ", ".join(OF_MANY_IMAGES)
+            kinds = ", ".join(HOLD_MANY)
             raise DataError(f"the folder {path} holds no pictures, and no {kinds} files; give others by their names")
         yield from (path / name for name in found)
-
-
-def _is_picture(name: str, file: Path | BinaryIO, suffixes: set[str]) -> bool:
-    """Whether one of many files is a picture: so called and no figure, or any that Pillow opens."""
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix and suffix not in suffixes:
-        return False
-    try:
-        with _opened(file) as picture:
-            return not is_figure(picture)
-    except Exception:  # what a decoder raises on damaged input can be anything
-        return bool(suffix)  # reading it will say what is wrong
-
-
-@contextmanager
-def _opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
-    # No warnings of odd files, and of large ones that are not yet refused.
-    with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
-        yield picture
 
 
 def _load_file(path: Path, image_shape: ImageShape, white: float | None, bad: list[str] | None) -> Iterator[Found]:
@@ -120,10 +101,12 @@ def _load_file(path: Path, image_shape: ImageShape, white: float | None, bad: li
             file.seek(0)
             if arrays := read_arrays(file, path):
                 yield from _load_arrays(arrays, image_shape, str(path), white)
-            elif archive := archive_in(file, path):
-                yield from _load_archive(archive, image_shape, path, white, bad)
-            else:
-                yield [""], _load_picture(file, image_shape, white)
+                return
+            with archive_in(file, path) as archive:
+                if archive is None:
+                    yield [""], _load_picture(file, image_shape, white)
+                else:
+                    yield from _load_archive(archive, image_shape, path, white, bad)
     except DataError:
         raise
     except UnidentifiedImageError as error:  # which names the buffer, not the file
@@ -147,28 +130,36 @@ def _load_arrays(
 def _load_archive(
     archive: Archive, image_shape: ImageShape, path: Path, white: float | None, bad: list[str] | None
 ) -> Iterator[Found]:
-    suffixes = picture_suffixes()
+    suffixes = picture_suffixes() | {""}
     found = False
-    for name in archive.sizes:
-        if PurePosixPath(name).suffix.lower() not in suffixes | {""}:
+    for name in sorted(archive.sizes, key=lambda name: name.split("/")):  # as in a folder
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix not in suffixes:
             continue
         try:
             content = archive.read(name)
-            if not _is_picture(name, io.BytesIO(content), suffixes):
+            with opened(io.BytesIO(content)) as picture:
+                image = None if is_figure(picture) else fit_picture(picture, image_shape, white)
+        except Exception as error:  # as above
+            known = isinstance(error, UnidentifiedImageError)
+            if known and not suffix:
                 continue
             found = True
-            yield [f"/{name}"], picture_in(content, image_shape, white)
-        except Exception as error:  # as above
-            message = f"cannot read {path}/{name}: {error}"
+            why = "it is empty" if not archive.sizes[name] else NO_PICTURE if known else error
+            message = f"cannot read {path}/{as_text(name)}: {why}"
             if bad is None:
                 raise DataError(message) from error
             bad.append(message)
+            continue
+        if image is not None:
+            found = True
+            yield [f"/{as_text(name)}"], to_float(image)[None]
     if not found:
         raise DataError(f"{path} holds no pictures that can be read")
 
 
 def _load_picture(file: BinaryIO, image_shape: ImageShape, white: float | None = None) -> FloatImages:
-    with _opened(file) as picture:
+    with opened(file) as picture:
         return to_float(fit_picture(picture, image_shape, white))[None]
 
 

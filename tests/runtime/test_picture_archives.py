@@ -2,68 +2,27 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from vae_gen import archives, picture_sources
 from vae_gen.archives import open_archive
 from vae_gen.data_options import DataOptions
-from vae_gen.datasets import DataSet, load_data_set
+from vae_gen.datasets import load_data_set
 from vae_gen.errors import DataError
 from vae_gen.pictures import load_pictures
 
 from tests.runs import TINY
+from tests.runtime.archive_files import KINDS, blank, files_in, pack, png, same
 from tests.runtime.commands import run
 from tests.runtime.data_files import everything, fill, sizes
 
 pytestmark = pytest.mark.usefixtures("cache")
-
-KINDS = ("zip", "deflated.zip", "tar", "pax.tar", "tar.gz", "tgz")
-
-
-def png(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def pack(path: Path, files: Mapping[str, bytes]) -> Path:
-    """An archive of the kind that its name says, with these files."""
-    if path.suffix == ".zip":
-        compression = zipfile.ZIP_DEFLATED if path.name.endswith("deflated.zip") else zipfile.ZIP_STORED
-        with zipfile.ZipFile(path, "w", compression) as archive:
-            for name, content in files.items():
-                archive.writestr(name, content)
-        return path
-    mode = "w:gz" if path.suffix in (".gz", ".tgz") else "w"
-    form = tarfile.PAX_FORMAT if path.name.endswith("pax.tar") else tarfile.GNU_FORMAT
-    with tarfile.open(path, mode, format=form) as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            if form == tarfile.PAX_FORMAT:
-                member.pax_headers = {"comment": "known"}
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-
-
-def same(found: DataSet, expected: DataSet) -> bool:
-    alike = (found.sha256, found.test_sha256) == (expected.sha256, expected.test_sha256)
-    return alike and sizes(found) == sizes(expected) and np.array_equal(everything(found), everything(expected))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,101 +94,6 @@ def test_an_archive_is_read_once_and_again_when_it_changes(
     assert read == [archive]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_cut_archive_is_no_smaller_data_set(folder: Path, tmp_path: Path, kind: str) -> None:
-    fill(folder)
-    whole = pack(tmp_path / f"a.{kind}", files_in(folder)).read_bytes()
-    cut = tmp_path / f"cut.{kind}"
-    for share in (0.3, 0.5, 0.75, 0.9):
-        cut.write_bytes(whole[: int(len(whole) * share)])
-        for load in (load_data_set, lambda path: load_pictures([path], (1, 6, 8))):
-            if share == 0.9 and cut.read_bytes().endswith(bytes(2 * tarfile.BLOCKSIZE)):
-                continue  # what a tar archive has after its end
-            with pytest.raises(DataError, match=r"cut\."):
-                load(cut)
-
-
-@pytest.mark.parametrize("at", range(12))
-def test_a_tar_cut_between_its_files_is_found(folder: Path, tmp_path: Path, at: int) -> None:
-    fill(folder)
-    whole = pack(tmp_path / "a.tar", files_in(folder)).read_bytes()
-    with tarfile.open(tmp_path / "a.tar") as tar:
-        ends = [member.offset for member in tar.getmembers()[1:]]
-    (tmp_path / "cut.tar").write_bytes(whole[: ends[at]])
-    with pytest.raises(DataError, match=r"cut\.tar as an archive: it is damaged or cut"):
-        load_data_set(tmp_path / "cut.tar")
-
-
-def test_a_damaged_header_is_no_end(folder: Path, tmp_path: Path) -> None:
-    fill(folder)
-    path = pack(tmp_path / "a.tar", files_in(folder))
-    with tarfile.open(path) as tar:
-        start = tar.getmembers()[9].offset
-    damaged = bytearray(path.read_bytes())
-    damaged[start + 3] ^= 1
-    path.write_bytes(damaged)
-    with pytest.raises(DataError, match=r"a\.tar as an archive: it is damaged or cut"):
-        load_data_set(path)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_bad_pictures_in_an_archive_are_named_or_left_out(folder: Path, tmp_path: Path, kind: str) -> None:
-    fill(folder)
-    good = load_data_set(folder)
-    files = files_in(folder) | {"x.png": b"no picture", "y.jpg": b"", "nameless": b"words"}
-    archive = pack(tmp_path / f"a.{kind}", files)
-    with pytest.raises(DataError, match=r"2 files in .*a\..*:\n  x\.png: not in .*\n  y\.jpg: it is empty\n"):
-        load_data_set(archive)
-    assert same(load_data_set(archive, DataOptions(skip_bad=True)), good)
-
-    with pytest.raises(DataError, match=rf"cannot read {archive}/x\.png: it is not in a picture format"):
-        load_pictures([archive], (1, 6, 8))
-    found = load_pictures([archive], (1, 6, 8), skip_bad=True)
-    assert found.names == [f"{archive}/{name}" for name in files if name.startswith(("0", "1", "2"))]
-    assert [bad.partition(":")[0] for bad in found.bad] == [
-        f"cannot read {archive}/{name}" for name in ("x.png", "y.jpg")
-    ]
-    np.testing.assert_array_equal(
-        found.images, load_pictures([folder / name for name in list(files)[:24]], (1, 6, 8)).images
-    )
-
-
-def test_damage_and_passwords_in_a_zip_archive_are_named(folder: Path, tmp_path: Path) -> None:
-    fill(folder)
-    path = pack(tmp_path / "a.zip", files_in(folder))
-    content = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        first, second = archive.infolist()[:2]
-    content[first.header_offset + 30 + len(first.filename) + first.file_size // 2] ^= 255
-    directory = content.rindex(b"PK\x01\x02" + content[content.index(b"PK\x01\x02") + 4 :][:4])  # of any entry
-    entry = content.index(second.filename.encode(), content.index(b"PK\x01\x02")) - 46
-    content[entry + 8] |= 1  # encrypted
-    assert directory > 0
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=r"2 files in ") as raised:
-        load_data_set(path)
-    assert f"{first.filename}: Bad CRC-32" in str(raised.value)
-    assert f"{second.filename}: " in str(raised.value)
-    assert "encrypted" in str(raised.value)
-
-
-def test_an_archive_without_pictures_is_refused_in_words(tmp_path: Path) -> None:
-    empty, others = pack(tmp_path / "empty.zip", {}), pack(tmp_path / "others.tar", {"a.txt": b"words"})
-    with pytest.raises(DataError, match=r"empty\.zip holds no pictures: it is empty"):
-        load_data_set(empty)
-    with pytest.raises(DataError, match=r"others\.tar holds no pictures: only other files \(1 \.txt\)"):
-        load_data_set(others)
-    for path in (empty, others):
-        with pytest.raises(DataError, match=f"{path} holds no pictures"):
-            load_pictures([path], (1, 6, 8))
-
-
-def test_what_is_called_an_archive_and_is_none_is_named(folder: Path) -> None:
-    (folder / "a.zip").write_bytes(gzip.compress(b"words"))
-    with pytest.raises(DataError, match=r"a\.zip is no \.npy, .* no zip or tar archive"):
-        load_data_set(folder)
-
-
 def test_encode_reads_archives_of_any_pictures(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,3 +133,142 @@ def test_millions_of_members_are_not_all_kept(tmp_path: Path) -> None:
             assert archive is not None
             assert len(archive.sizes) == 2000
     assert max(kept) <= 1
+
+
+def test_links_in_a_tar_archive_are_what_they_lead_to(folder: Path, tmp_path: Path) -> None:
+    pictures = fill(folder / "a", 14)
+    content = {name: file for name, file in files_in(folder).items() if name.startswith("a/")}
+    path = tmp_path / "links.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(blank("d/before.png", tarfile.SYMTYPE, "../d/a/03.png"))
+        for name, file in content.items():
+            member = blank(f"d/{name}")
+            member.size = len(file)
+            tar.addfile(member, io.BytesIO(file))
+        tar.addfile(blank("d/hard.png", tarfile.LNKTYPE, "d/a/00.png"))
+        tar.addfile(blank("d/b/soft.png", tarfile.SYMTYPE, "../a/01.png"))
+        tar.addfile(blank("d/again.png", tarfile.SYMTYPE, "b/soft.png"))
+        tar.addfile(blank("d/of a folder", tarfile.SYMTYPE, "a"))
+        tar.addfile(blank("d/nowhere.png", tarfile.SYMTYPE, "../../x.png"))
+        tar.addfile(blank("d/loop.png", tarfile.SYMTYPE, "loop.png"))
+    with open_archive(path) as archive:
+        assert archive is not None
+        for name, of in (("before", "03"), ("hard", "00"), ("b/soft", "01"), ("again", "01")):
+            assert archive.read(f"d/{name}.png") == content[f"a/{of}.png"]
+    with pytest.raises(DataError, match=r"2 files in .*\n  loop\.png: it is empty\n  nowhere\.png: it is empty\n"):
+        load_data_set(path)
+    data = load_data_set(path, DataOptions(skip_bad=True))
+    assert sum(sizes(data)) == 18
+    assert {image.tobytes() for image in everything(data)} == {picture.tobytes() for picture in pictures.values()}
+
+
+def test_a_zip_archive_of_more_files_than_its_end_can_count(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.zip", {f"{number}.txt": b"" for number in range(70_000)})
+    with open_archive(path) as archive:
+        assert archive is not None
+        assert len(archive.sizes) == 70_000
+
+
+def test_archives_are_not_used_beside_nameless_pictures_and_are_beside_a_sheet(folder: Path, tmp_path: Path) -> None:
+    pictures = fill(tmp_path / "plain", 24)
+    for number, picture in enumerate(pictures.values()):
+        (folder / f"{number}").write_bytes(png(picture))
+    pack(folder / "labels.zip", {"a.txt": b"words"})
+    assert sum(sizes(load_data_set(folder))) == 24
+
+    run("sample", "--model", TINY, "--n", 14, "--format", "tar", "--grid", "2x2", "--out", tmp_path / "made")
+    (tmp_path / "made/LICENSE").write_text("words")
+    said: list[str] = []
+    assert sum(sizes(load_data_set(tmp_path / "made", notify=said.append))) == 14
+    assert said[-1].endswith("made also holds files that are not used: 14 .json, 3 beside the archives")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_splits_within_the_archives_of_a_folder(folder: Path, tmp_path: Path, count: int) -> None:
+    plain = tmp_path / "plain"
+    for split, each in (("train", 18), ("test", 6)):
+        fill(plain / split, each)
+    files = sorted(files_in(plain).items())
+    for number in range(count):
+        pack(folder / f"{number}.zip", dict(files[number::count]))
+    found = load_data_set(folder)
+    assert sizes(found) == sizes(load_data_set(plain)) == (17, 1, 6)
+    assert found.test_sha256 is not None
+    assert found.test is not None
+    assert {image.tobytes() for image in found.test} == {p.tobytes() for p in fill(plain / "test", 6).values()}
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train-000000-of-000002.tar", "test-00.tar"),
+        ("imagenet-train-000000.tar", "imagenet-val-000000.tar"),
+        ("cats_train.zip", "cats_test.tgz"),
+    ],
+)
+def test_names_of_archives_that_are_splits(folder: Path, tmp_path: Path, train: str, test: str) -> None:
+    pictures = list(fill(tmp_path / "plain", 24).values())
+    pack(folder / train, {f"{number}.png": png(picture) for number, picture in enumerate(pictures[:20])})
+    pack(folder / test, {f"{number}.png": png(picture) for number, picture in enumerate(pictures[20:])})
+    data = load_data_set(folder)
+    held_out = data.validation if "val" in test else data.test
+    assert held_out is not None
+    assert {image.tobytes() for image in held_out} == {picture.tobytes() for picture in pictures[20:]}
+
+
+@pytest.mark.parametrize("above", ["/", "//x/", "../", "../../d/", "/a/../b/"])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_names_that_lead_out_of_an_archive_are_as_unpacking_makes_them(
+    folder: Path, tmp_path: Path, kind: str, above: str
+) -> None:
+    fill(folder)
+    archive = pack(tmp_path / f"a.{kind}", {above + name: content for name, content in files_in(folder).items()})
+    assert same(load_data_set(archive), load_data_set(folder))
+    mixed = {above * (number % 2) + name: file for number, (name, file) in enumerate(files_in(folder).items())}
+    assert sum(sizes(load_data_set(pack(tmp_path / f"mixed.{kind}", mixed)))) == 24
+
+
+def test_a_zip_archive_made_with_backslashes(folder: Path, tmp_path: Path) -> None:
+    for split, count in (("train", 18), ("test", 6)):
+        fill(folder / split, count)
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files_in(folder).items():
+            member = zipfile.ZipInfo(name)
+            member.filename = f"d/{name}".replace("/", "\\")
+            archive.writestr(member, content)
+    assert same(load_data_set(path), load_data_set(folder))
+
+
+def test_a_thousand_shards_need_few_open_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    for number in range(200):
+        pack(folder / f"{number}.tar", {"0.png": png(np.full((6, 8), number, np.uint8))})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 30, before[1]))
+    try:
+        data = load_data_set(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert sum(sizes(data)) == 200
+
+
+def test_names_that_are_no_text_can_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with tarfile.open("latin.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        for name in ("\xe9t\xe9.png", "x.png"):
+            content = png(np.zeros((5, 4), np.uint8))
+            member = blank(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    run("encode", "latin.tar", "--model", TINY, "--out", "z.csv")
+    assert "latin.tar/\ufffdt\ufffd.png," in Path("z.csv").read_text("utf-8")
+
+
+def test_encode_reads_folders_of_gzipped_archives(folder: Path) -> None:
+    fill(folder / "p", 3)
+    packed = {f"{number}.png": file for number, file in enumerate(files_in(folder / "p").values())}
+    (folder / "shards").mkdir()
+    for name in ("a.tgz", "b.tar.gz"):
+        pack(folder / "shards" / name, packed)
+    assert len(load_pictures([folder / "shards"], (1, 6, 8)).names) == 6

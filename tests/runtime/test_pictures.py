@@ -250,7 +250,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, content: bytes, mes
 
 def test_nothing_to_load_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"")
-    others = r"holds no pictures, and no \.npy, \.npz, \.tar, \.zip, \.idx files; give others by their names"
+    kinds = r"no \.npy, \.npz, \.tar, \.zip, \.idx, \.tar\.gz, \.tgz files"
+    others = f"holds no pictures, and {kinds}; give others by their names"
     with pytest.raises(DataError, match=others):
         load_pictures([tmp_path], GREY)
     with pytest.raises(DataError, match=r"no file or folder .*missing"):

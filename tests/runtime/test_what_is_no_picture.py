@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,17 @@ def test_a_folder_of_pictures_is_read_without_its_sheet_and_latents() -> None:
     assert {"grid.png", "latents.npy"} < {path.name for path in Path("out").iterdir()}
     assert names("out") == NAMES
     assert names("out/grid.png") == ["out/grid.png"]  # whoever names it means it
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+def test_so_is_that_folder_in_an_archive(kind: str) -> None:
+    sample(*RUN, "--out", "out")
+    archive = shutil.make_archive("packed", kind, ".", "out")
+    assert names(archive) == [f"{archive}/{name}" for name in NAMES]
+    said: list[str] = []
+    data = load_data_set(Path(archive), notify=said.append)
+    assert len(data.train) + len(data.validation) + len(data.test) == 14
+    assert said[-1] == f"{archive} also holds files that are not used: 1 .json, 1 .npy, 1 drawn by vae-gen"
 
 
 def test_so_are_shards_and_a_run_that_is_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,7 +236,8 @@ class PriorFit(nn.Module):
 
         `fooling` is the gradient at what is generated that fools the discriminator; `error` the whole step's mean
         squared error, where this part is not all of it. Its root has the same gradient on the whole, however sharp
-        reconstructions are: it keeps its balance with the discriminator's, whatever the pictures and the objective.
+        reconstructions are, until bytes cannot show their errors: it keeps its balance with the discriminator's,
+        whatever the pictures and the objective.
         """
         fooled = (shown.generated * fooling).sum()
         loss = fooled + BEYOND_WEIGHT * beyond(shown.landed, self._lowest, self._highest).mean()
