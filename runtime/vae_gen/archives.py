@@ -49,8 +49,9 @@ def open_archive(path: Path) -> Iterator[Archive | None]:
     with ExitStack() as stack:
         file = stack.enter_context(open_unpacked(path))
         archive = stack.enter_context(archive_in(file, path))
-        if isinstance(archive, _Tar) and archive.is_opened_again:
-            stack.close()  # of a thousand shards
+        if isinstance(archive, _Tar) and isinstance(file, io.BufferedReader):
+            archive.read_again_from(path)
+            stack.close()  # a thousand shards are more files than may be open
         yield archive
 
 
@@ -68,7 +69,7 @@ def archive_in(file: BinaryIO, path: Path) -> Iterator[Archive | None]:
             elif start.endswith(TAR_MAGIC):
                 if isinstance(file, gzip.GzipFile):  # in which there is no way back
                     file = stack.enter_context(_unpacked(file, path))
-                archive = _Tar(file, path)
+                archive = _Tar(file)
         except (DataError, OSError, EOFError, zlib.error):
             raise
         except Exception as error:  # what damaged archives make of Python's readers can be anything
@@ -111,11 +112,9 @@ class _Zip:
 
 
 class _Tar:
-    """The file is opened again for each reading, if it is one on a disk, so that an archive alone keeps none open."""
-
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._file, self._path, self._lock = file, path, threading.Lock()
-        self.is_opened_again = isinstance(file, io.BufferedReader)
+    def __init__(self, file: BinaryIO) -> None:
+        self._source: BinaryIO | Path = file
+        self._lock = threading.Lock()
         self._starts: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
         links: dict[str, str] = {}
@@ -148,8 +147,13 @@ class _Tar:
             self._starts[name], self.sizes[name] = self._starts.get(target, 0), self.sizes.get(target, 0)
         self.sizes = {name: size for name, size in self.sizes.items() if _is_shown(name)}
 
+    def read_again_from(self, path: Path) -> None:
+        """Open the file at `path` for each reading from now on, and not need the one that is open."""
+        self._source = path
+
     def read(self, name: str) -> bytes:
-        with self._lock, self._path.open("rb") if self.is_opened_again else nullcontext(self._file) as file:
+        source = self._source
+        with self._lock, source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
             file.seek(self._starts[name])
             return file.read(self.sizes[name])
 

@@ -9,7 +9,7 @@ from vae_gen.array_files import load_array_file, load_idx_directory
 from vae_gen.data_options import AS_FOUND, DataOptions, Notify
 from vae_gen.errors import DataError
 from vae_gen.files import is_there
-from vae_gen.picture_folders import load_pictures
+from vae_gen.picture_folders import load_picture_set
 from vae_gen.picture_sources import pictures_in_archive, pictures_in_folder
 from vae_gen.splits import DataSet
 
@@ -29,13 +29,14 @@ def load_data_set(path: Path, options: DataOptions = AS_FOUND, notify: Notify = 
         if not is_there(path):
             raise DataError(f"there is no file or folder {path}")
         if path.is_file():
-            data = load_array_file(path, options, notify) or load_pictures(pictures_in_archive(path), options, notify)
+            data = load_array_file(path, options, notify)
+            data = data or load_picture_set(pictures_in_archive(path), options, notify)
         elif not path.is_dir():
             raise DataError(f"{path} is neither a file nor a folder")
         elif "train" in (files := _idx_files(path)):
             data = load_idx_directory(files, options, notify)
         else:
-            data = load_pictures(pictures_in_folder(path), options, notify)
+            data = load_picture_set(pictures_in_folder(path), options, notify)
     except OSError as error:
         raise DataError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
     return dataclasses.replace(data, origin={"path": str(path.absolute()), **options.as_dict()})

@@ -38,7 +38,7 @@ KINDS = {1: "grey", 3: "colour", 4: "colour and alpha"}
 Result = TypeVar("Result")
 
 
-def load_pictures(source: PictureSource, options: DataOptions, notify: Notify) -> DataSet:
+def load_picture_set(source: PictureSource, options: DataOptions, notify: Notify) -> DataSet:
     """The pictures that lie there, as images of one size and number of channels.
 
     `notify` is told what was chosen where the options leave it open, and what was left out.

@@ -141,11 +141,11 @@ def _load_archive(
             with opened(io.BytesIO(content)) as picture:
                 image = None if is_figure(picture) else fit_picture(picture, image_shape, white)
         except Exception as error:  # as above
-            known = isinstance(error, UnidentifiedImageError)
-            if known and not suffix:
+            unidentified = isinstance(error, UnidentifiedImageError)
+            if unidentified and not suffix:
                 continue
             found = True
-            why = "it is empty" if not archive.sizes[name] else NO_PICTURE if known else error
+            why = "it is empty" if not archive.sizes[name] else NO_PICTURE if unidentified else error
             message = f"cannot read {path}/{as_text(name)}: {why}"
             if bad is None:
                 raise DataError(message) from error

@@ -89,10 +89,8 @@ def test_damage_and_passwords_in_a_zip_archive_are_named(folder: Path, tmp_path:
     with zipfile.ZipFile(path) as archive:
         first, second = archive.infolist()[:2]
     content[first.header_offset + 30 + len(first.filename) + first.file_size // 2] ^= 255
-    directory = content.rindex(b"PK\x01\x02" + content[content.index(b"PK\x01\x02") + 4 :][:4])  # of any entry
     entry = content.index(second.filename.encode(), content.index(b"PK\x01\x02")) - 46
     content[entry + 8] |= 1  # encrypted
-    assert directory > 0
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"2 files in ") as raised:
         load_data_set(path)

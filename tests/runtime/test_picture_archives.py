@@ -240,7 +240,7 @@ def test_a_zip_archive_made_with_backslashes(folder: Path, tmp_path: Path) -> No
     assert same(load_data_set(path), load_data_set(folder))
 
 
-def test_a_thousand_shards_need_few_open_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_shards_need_few_open_files(folder: Path) -> None:
     resource = pytest.importorskip("resource")
     for number in range(200):
         pack(folder / f"{number}.tar", {"0.png": png(np.full((6, 8), number, np.uint8))})
