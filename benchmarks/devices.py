@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from vae_gen.datasets import DataSet, load_idx_directory
+from vae_gen.data.datasets import DataSet, load_idx_directory
 from vae_gen_train import trainer
 from vae_gen_train.config import PRECISIONS, TrainConfig
 from vae_gen_train.metrics_log import read_metrics

@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from vae_gen.bundles import DEFAULT, find
-from vae_gen.generate import open_model, plan
-from vae_gen.indices import Indices
-from vae_gen.jobs import make_run
+from vae_gen.generator.generate import open_model, plan
+from vae_gen.generator.indices import Indices
+from vae_gen.generator.jobs import make_run
+from vae_gen.generator.runs import Run
 from vae_gen.manifest import DECODER
-from vae_gen.runs import Run
 
 ROWS = 2048  # a run of the bare loop; of the sizes that decoders.py tries, the fastest
 PLAIN_BATCH = 128

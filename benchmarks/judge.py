@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 import vae_gen
 from torch import Tensor, nn
-from vae_gen.components import evenly_spaced
-from vae_gen.datasets import load_data_set
+from vae_gen.data.datasets import load_data_set
+from vae_gen.evaluation.components import evenly_spaced
+from vae_gen.evaluation.sample_quality import frechet_distance
 from vae_gen.idx import read_idx_file
 from vae_gen.images import to_float, to_uint8
 from vae_gen.latents import draw
-from vae_gen.sample_quality import frechet_distance
 
 COUNT = 10_000
 SURE = 0.95

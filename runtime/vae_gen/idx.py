@@ -21,8 +21,10 @@ import numpy.typing as npt
 
 from vae_gen.errors import DataError
 from vae_gen.files import read_up_to
+from vae_gen.images import ImageShape
 
 UNSIGNED_BYTE = 8
+MOST_IMAGES = 2**32 - 1  # as a header counts them
 GZIP_MAGIC = b"\x1f\x8b"
 KINDS = {1: "labels", 3: "images", 4: "images with channels"}
 
@@ -41,6 +43,12 @@ def open_unpacked(path: Path) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"cannot read {path}: {error}") from error
+
+
+def idx_header(count: int, image_shape: ImageShape) -> bytes:
+    """What comes before the pixels in an IDX file: of [count, H, W] if C is 1, and of [count, C, H, W] if not."""
+    shape = (count, *image_shape[image_shape[0] == 1 :])
+    return struct.pack(f">HBB{len(shape)}I", 0, UNSIGNED_BYTE, len(shape), *shape)
 
 
 def read_shape(file: BinaryIO, source: str, *dimensions: int) -> tuple[int, ...]:

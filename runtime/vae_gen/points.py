@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
+from vae_gen.data.image_arrays import Array
+from vae_gen.data.pictures import load_pictures
+from vae_gen.data.tones import AS_THEY_ARE, Tones
 from vae_gen.errors import UsageError
 from vae_gen.files import as_text
-from vae_gen.image_arrays import Array
 from vae_gen.images import FloatImages
 from vae_gen.latent_files import read_latents
 from vae_gen.latents import Latents, draw
-from vae_gen.pictures import load_pictures
-from vae_gen.tones import AS_THEY_ARE, Tones
 
 if TYPE_CHECKING:
     from vae_gen.model import Model

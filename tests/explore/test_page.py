@@ -16,11 +16,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 from vae_gen.bundles import shipped
+from vae_gen.data.pictures import load_pictures
+from vae_gen.data.tones import Tones
 from vae_gen.latents import draw
 from vae_gen.manifest import DECODER
 from vae_gen.model import load
-from vae_gen.pictures import load_pictures
-from vae_gen.tones import Tones
 
 from tests import npm
 from tests.conftest import MODELS

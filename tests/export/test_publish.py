@@ -15,7 +15,7 @@ import pytest
 import torch
 import vae_gen
 from vae_gen.cli import main
-from vae_gen.datasets import DataOptions, load_data_set
+from vae_gen.data.datasets import DataOptions, load_data_set
 from vae_gen.errors import BundleError, DataError, OutputError
 from vae_gen.manifest import Description, Manifest
 from vae_gen_export.publish import publish

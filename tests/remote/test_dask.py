@@ -16,14 +16,14 @@ from pathlib import Path
 
 import distributed
 import pytest
-from vae_gen import cluster as vae_gen_cluster
 from vae_gen.cli import main
 from vae_gen.errors import BundleError
-from vae_gen.generate import make_part
-from vae_gen.indices import Indices
-from vae_gen.jobs import Crew, make_run
+from vae_gen.generator import cluster as vae_gen_cluster
+from vae_gen.generator.generate import make_part
+from vae_gen.generator.indices import Indices
+from vae_gen.generator.jobs import Crew, make_run
+from vae_gen.generator.runs import Run
 from vae_gen.model import load
-from vae_gen.runs import Run
 
 from tests.conftest import MODELS
 from tests.disks import disk_in_memory, remount
@@ -177,7 +177,10 @@ def test_workers_run_the_functions_of_this_package(local_cluster: distributed.Lo
 def test_an_address_without_a_scheduler_is_named(address: str) -> None:
     assert vae_gen_cluster.TIMEOUT <= 5
     # In a process of its own: a client that could not connect ends its thread some time later.
-    short = "import sys; from vae_gen import cluster, cli; cluster.TIMEOUT = 0.5; sys.exit(cli.main(sys.argv[1:]))"
+    short = (
+        "import sys; from vae_gen import cli; from vae_gen.generator import cluster; cluster.TIMEOUT = 0.5; "
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
     command = [sys.executable, "-c", short, *WHAT, "--out", "out", "--dask", address]
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert found.returncode == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 
 from tests.runtime.data_files import everything, sizes
 

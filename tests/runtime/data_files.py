@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 
 
 def fill(folder: Path, count: int = 24, height: int = 6, width: int = 8) -> dict[str, np.ndarray]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from vae_gen.data.tones import AS_THEY_ARE, Tones
 from vae_gen.explore.explorer import Explorer
 from vae_gen.explore.server import Server
 from vae_gen.model import Model, load
 from vae_gen.reading import AS_STATED, Reading
-from vae_gen.tones import AS_THEY_ARE, Tones
 
 
 @dataclass(frozen=True)

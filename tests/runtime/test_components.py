@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vae_gen import components as module
-from vae_gen.components import evenly_spaced, fit_components
+from vae_gen.evaluation import components as module
+from vae_gen.evaluation.components import evenly_spaced, fit_components
 
 from tests.runtime import reference
 

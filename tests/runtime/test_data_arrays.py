@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vae_gen.data_options import DataOptions
-from vae_gen.datasets import load_data_set
+from vae_gen.data.datasets import load_data_set
+from vae_gen.data.options import DataOptions
+from vae_gen.data.splits import sha256_of_images
 from vae_gen.errors import DataError
-from vae_gen.splits import sha256_of_images
 
 from tests.runtime.data_files import idx, pixels, sizes
 

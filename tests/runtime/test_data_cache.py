@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from vae_gen.cache import cache_folder
-from vae_gen.data_options import DataOptions
-from vae_gen.datasets import load_data_set
+from vae_gen.data.cache import cache_folder
+from vae_gen.data.datasets import load_data_set
+from vae_gen.data.options import DataOptions
 from vae_gen.errors import OutputError
 
 from tests.runtime.data_files import everything, fill, idx, pixels
@@ -144,7 +144,7 @@ def test_the_cache_lies_where_the_system_keeps_caches(tmp_path: Path, monkeypatc
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from vae_gen.datasets import load_data_set, DataOptions
+from vae_gen.data.datasets import load_data_set, DataOptions
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 limit = int(status["VmData"].split()[0]) * 1024 + 200 * 2**20
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

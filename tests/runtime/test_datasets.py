@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from vae_gen.data_options import DataOptions
-from vae_gen.datasets import load_data_set
+from vae_gen.data.datasets import load_data_set
+from vae_gen.data.options import DataOptions
+from vae_gen.data.picture_folders import default_size
 from vae_gen.errors import UsageError
-from vae_gen.picture_folders import default_size
 
 from tests.runtime.data_files import everything, fill, idx, in_order, pixels, sizes
 

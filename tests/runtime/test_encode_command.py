@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_left_out_when_asked(capsys: pytest.CaptureFixtur
 def test_encode_reads_what_sample_writes(
     format: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vae_gen.parts.IMAGES_PER_FOLDER", 4)
+    monkeypatch.setattr("vae_gen.generator.parts.IMAGES_PER_FOLDER", 4)
     size = [] if format == "png" else ["--shard-size", 4]
     what = ("sample", "--model", TINY, "--n", 10, "--seed", 3, "--latents", "-q", "--format", format)
     run(*what, *size, "--out", "digits")

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import vae_gen
 from vae_gen.cli import main
-from vae_gen.datasets import DataSet, load_data_set
+from vae_gen.data.datasets import DataSet, load_data_set
 from vae_gen.errors import BundleError
-from vae_gen.evaluation import Evaluation
+from vae_gen.evaluation.evaluate import Evaluation
 from vae_gen.manifest import Manifest
 
 from tests.conftest import MODELS

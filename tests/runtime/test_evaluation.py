@@ -9,12 +9,12 @@ import math
 import numpy as np
 import pytest
 import vae_gen
-from vae_gen import evaluation
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen.errors import BundleError, DataError, UsageError
-from vae_gen.evaluation import STEPS, Evaluation, evaluate
+from vae_gen.evaluation import evaluate as evaluation
+from vae_gen.evaluation.evaluate import STEPS, Evaluation, evaluate
+from vae_gen.evaluation.sample_quality import Neighbourhoods
 from vae_gen.latents import draw
-from vae_gen.sample_quality import Neighbourhoods
 
 from tests.conftest import MODELS
 from tests.runtime import reference

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from vae_gen.bundles import shipped
+from vae_gen.data.tones import Tones
 from vae_gen.errors import UsageError
 from vae_gen.explore.server import FILES, MAX_UPLOAD, PAGE, Server
 from vae_gen.manifest import Description
 from vae_gen.model import load
 from vae_gen.reading import Reading
-from vae_gen.tones import Tones
 
 from tests.conftest import MODELS
 from tests.runtime.commands import expected_pixels, run

@@ -14,7 +14,7 @@ import pytest
 import vae_gen
 from PIL import Image
 from vae_gen.bundles import shipped
-from vae_gen.familiarity import Familiarity, familiarity, usual_error
+from vae_gen.evaluation.familiarity import Familiarity, familiarity, usual_error
 from vae_gen.idx import read_idx_file
 from vae_gen.manifest import Manifest
 

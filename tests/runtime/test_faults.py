@@ -77,7 +77,7 @@ def test_an_error_without_a_file_is_not_laid_to_standard_output(
     def fail(*arguments: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("vae_gen.verify.read_manifests", fail)
+    monkeypatch.setattr("vae_gen.generator.verify.read_manifests", fail)
     assert main(["verify", "out"]) == 1
     assert capsys.readouterr().err == "Error: Too many open files\n"
     assert not sys.stdout.closed

@@ -12,12 +12,12 @@ from PIL import Image
 from vae_gen.animate import save_animation, to_frames
 from vae_gen.bundles import find
 from vae_gen.cpus import usable_cpus
-from vae_gen.datasets import load_data_set
+from vae_gen.data.datasets import load_data_set
+from vae_gen.data.pictures import load_pictures
 from vae_gen.errors import BundleError, DataError, OutputError, UsageError, VaeGenError
 from vae_gen.files import is_there, make_folder, remove_tree, whole_file
 from vae_gen.latent_files import read_latents, to_csv, write_latents
 from vae_gen.manifest import Manifest
-from vae_gen.pictures import load_pictures
 
 from tests.runtime.commands import stream_of
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from vae_gen.cli import main
 from vae_gen.errors import BundleError, UsageError
-from vae_gen.generate import plan
-from vae_gen.indices import Indices
-from vae_gen.jobs import Crew, make_run
+from vae_gen.generator.generate import plan
+from vae_gen.generator.indices import Indices
+from vae_gen.generator.jobs import Crew, make_run
 from vae_gen.latents import draw
 from vae_gen.model import load
 from vae_gen.paths import traversal

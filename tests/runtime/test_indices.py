@@ -4,7 +4,7 @@ import random
 
 import pytest
 from vae_gen.errors import UsageError
-from vae_gen.indices import Indices
+from vae_gen.generator.indices import Indices
 
 
 @pytest.mark.parametrize(

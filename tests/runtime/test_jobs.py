@@ -18,20 +18,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vae_gen import deflate, jobs
+from vae_gen import deflate
 from vae_gen.cli import main
 from vae_gen.decoder import files_of
 from vae_gen.errors import BundleError, DataError, MissingExtraError, OutputError, StoppedError, UsageError, VaeGenError
-from vae_gen.generate import open_model, plan
-from vae_gen.indices import Indices
-from vae_gen.jobs import Crew, make_run
+from vae_gen.generator import jobs
+from vae_gen.generator.generate import open_model, plan
+from vae_gen.generator.indices import Indices
+from vae_gen.generator.jobs import Crew, make_run
+from vae_gen.generator.parts import Part
+from vae_gen.generator.runs import Given, Record, Run
+from vae_gen.generator.verify import read_manifests, verify
+from vae_gen.generator.workers import local_processes
 from vae_gen.latents import draw
 from vae_gen.model import load
-from vae_gen.parts import Part
-from vae_gen.runs import Given, Record, Run
 from vae_gen.stores import open_store
-from vae_gen.verify import read_manifests, verify
-from vae_gen.workers import local_processes
 
 from tests.conftest import MODELS
 from tests.runs import hashes

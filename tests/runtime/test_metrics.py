@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from vae_gen.metrics import (
+from vae_gen.evaluation.metrics import (
     active_units,
     calibrated_elbo,
     kl_to_standard_normal,

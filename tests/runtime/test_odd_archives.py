@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vae_gen import archives
-from vae_gen.data_options import DataOptions
-from vae_gen.datasets import load_data_set
+from vae_gen.data import archives
+from vae_gen.data.datasets import load_data_set
+from vae_gen.data.options import DataOptions
+from vae_gen.data.pictures import load_pictures
 from vae_gen.errors import DataError
-from vae_gen.pictures import load_pictures
 
 from tests.runtime.archive_files import KINDS, blank, files_in, pack, same
 from tests.runtime.data_files import fill, sizes

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vae_gen import cli, destinations, files, shell, stores, workers
+from vae_gen import cli, files, shell, stores
 from vae_gen.cli import main
-from vae_gen.components import evenly_spaced
-from vae_gen.destinations import destination
+from vae_gen.evaluation.components import evenly_spaced
+from vae_gen.generator import workers
+from vae_gen.stores import destinations
+from vae_gen.stores.destinations import destination
 from vae_gen.stores.local import LocalStore
 
 from tests.runs import TINY, VAE_GEN, sample, tree

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from vae_gen.errors import UsageError
-from vae_gen.indices import Indices
-from vae_gen.parts import IMAGES_PER_FOLDER, Layout, Parts
+from vae_gen.generator.indices import Indices
+from vae_gen.generator.parts import IMAGES_PER_FOLDER, Layout, Parts
 
 
 def cut(indices: Indices, format: str, part_size: int | None = None, **others: Any) -> Parts:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vae_gen import archives, picture_sources
-from vae_gen.archives import open_archive
-from vae_gen.data_options import DataOptions
-from vae_gen.datasets import load_data_set
+from vae_gen.data import archives, picture_sources
+from vae_gen.data.archives import open_archive
+from vae_gen.data.datasets import load_data_set
+from vae_gen.data.options import DataOptions
+from vae_gen.data.pictures import load_pictures
 from vae_gen.errors import DataError
-from vae_gen.pictures import load_pictures
 
 from tests.runs import TINY
 from tests.runtime.archive_files import KINDS, blank, files_in, pack, png, same
@@ -111,7 +111,7 @@ def test_encode_reads_archives_of_any_pictures(
 
 
 def test_pictures_are_read_from_many_threads(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vae_gen.picture_folders.usable_cpus", lambda: 8)
+    monkeypatch.setattr("vae_gen.data.picture_folders.usable_cpus", lambda: 8)
     fill(folder, 400, 16, 16)
     expected = load_data_set(folder)
     for kind in ("zip", "tar", "tgz"):

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from vae_gen.data_options import DataOptions
-from vae_gen.datasets import load_data_set
+from vae_gen.data.datasets import load_data_set
+from vae_gen.data.fitting import fit_picture
+from vae_gen.data.options import DataOptions
 from vae_gen.errors import DataError
-from vae_gen.fitting import fit_picture
 
 from tests.runtime.data_files import by_name, fill
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from vae_gen.data.pictures import load_pictures
+from vae_gen.data.tones import Tones
 from vae_gen.errors import DataError
 from vae_gen.idx import read_idx, read_idx_file
-from vae_gen.pictures import load_pictures
-from vae_gen.tones import Tones
 
 GREY, COLOR, ALPHA = (1, 5, 4), (3, 5, 4), (4, 5, 4)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from vae_gen.cli import main
-from vae_gen.runs import MAX_PARTS
+from vae_gen.generator.runs import MAX_PARTS
 
 from tests.runs import TINY, VAE_GEN, tree
 

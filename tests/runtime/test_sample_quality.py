@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from vae_gen import sample_quality as module
-from vae_gen.sample_quality import (
+from vae_gen.evaluation import sample_quality as module
+from vae_gen.evaluation.sample_quality import (
     Neighbourhoods,
     Overlap,
     frechet_distance,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 from vae_gen.cli import main
-from vae_gen.data_options import DataOptions
-from vae_gen.datasets import load_data_set
+from vae_gen.data.datasets import load_data_set
+from vae_gen.data.options import DataOptions
+from vae_gen.data.pictures import load_pictures
+from vae_gen.data.tones import Tones
 from vae_gen.errors import DataError, UsageError
-from vae_gen.pictures import load_pictures
-from vae_gen.tones import Tones
 
 from tests.runtime.commands import run
 

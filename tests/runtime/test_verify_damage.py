@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from vae_gen import jobs
 from vae_gen.cli import main
 from vae_gen.containers import open_container, read_container
+from vae_gen.generator import jobs
 
 from tests.runs import TINY, tree
 from tests.runtime.verification import (

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from vae_gen import jobs
-from vae_gen.datasets import load_data_set
+from vae_gen.data.datasets import load_data_set
+from vae_gen.data.pictures import load_pictures
 from vae_gen.errors import OutputError
-from vae_gen.pictures import load_pictures
+from vae_gen.generator import jobs
 
 from tests.runs import TINY, sample
 from tests.runtime.commands import run

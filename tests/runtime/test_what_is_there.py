@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vae_gen import generate, jobs
 from vae_gen.cli import main
 from vae_gen.containers.arrays import ArrayContainer
 from vae_gen.containers.zip import ZipContainer
 from vae_gen.errors import BundleError, OutputError
+from vae_gen.generator import generate, jobs
 
 from tests.runs import TINY, sample, tree
 

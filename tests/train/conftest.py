@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vae_gen.datasets import DataSet, load_data_set
+from vae_gen.data.datasets import DataSet, load_data_set
 
 from tests.runtime.data_files import idx
 

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from torch import Tensor
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen_train import evaluation, posterior_variances, prior, step, trainer
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import World

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from vae_gen.datasets import load_data_set
+from vae_gen.data.datasets import load_data_set
 from vae_gen.errors import StoppedError
 from vae_gen_train import distributed, trainer
 from vae_gen_train.config import TrainConfig

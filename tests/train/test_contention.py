@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen_train import contention, trainer
 from vae_gen_train.contention import Contention, Usage
 from vae_gen_train.progress import Progress

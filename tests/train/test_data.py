@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vae_gen.datasets import load_data_set
+from vae_gen.data.datasets import load_data_set
 from vae_gen.errors import DataError
 from vae_gen_train import mnist as mnist_module
 from vae_gen_train.batches import batches

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen.errors import UsageError
 from vae_gen_train.devices import memory_format
 from vae_gen_train.distributed import ALONE, World

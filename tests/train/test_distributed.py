@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from vae_gen.cli import main
-from vae_gen.datasets import load_data_set
+from vae_gen.data.datasets import load_data_set
 from vae_gen.errors import UsageError
 from vae_gen_train import distributed, trainer
 from vae_gen_train.checkpoint import Checkpoint

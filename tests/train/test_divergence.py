@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen.errors import VaeGenError
 from vae_gen_train import step as step_module
 from vae_gen_train import trainer

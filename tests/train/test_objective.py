@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
-from vae_gen import metrics
+from vae_gen.evaluation import metrics
 from vae_gen_train import config
 from vae_gen_train.objective import (
     OBJECTIVES,

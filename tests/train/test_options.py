@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from vae_gen.cli import main
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen.errors import UsageError
 from vae_gen_train import trainer
 from vae_gen_train.checkpoint import Checkpoint

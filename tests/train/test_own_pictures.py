@@ -11,8 +11,8 @@ import vae_gen
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 from vae_gen.cli import main
-from vae_gen.data_options import AS_FOUND, DataOptions
-from vae_gen.datasets import DataSet, load_data_set
+from vae_gen.data.datasets import DataSet, load_data_set
+from vae_gen.data.options import AS_FOUND, DataOptions
 from vae_gen.errors import DataError
 from vae_gen_train import source, trainer
 from vae_gen_train.checkpoint import Checkpoint

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from vae_gen.cli import main
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen.errors import DataError, StoppedError, UsageError, VaeGenError
 from vae_gen.manifest import Manifest
 from vae_gen_export.publish import publish

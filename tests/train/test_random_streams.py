@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen_train import evaluation, random_streams, trainer
 from vae_gen_train.distributed import World
 from vae_gen_train.random_streams import Stream, seed_torch

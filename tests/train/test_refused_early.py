@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 from vae_gen.cli import main
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen_train import source, trainer
 
 from tests.train.small_runs import config

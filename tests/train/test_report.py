@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
+from vae_gen.data.picture_files import is_figure
 from vae_gen.paths import traversal
-from vae_gen.picture_files import is_figure
 from vae_gen_train import report, traversals
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE, Encoder

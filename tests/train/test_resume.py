@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from vae_gen.cli import main
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen.errors import DataError, OutputError, UsageError
 from vae_gen_train import checkpoint, distributed, trainer
 from vae_gen_train.checkpoint import Checkpoint

@@ -7,8 +7,8 @@ import pytest
 import scipy.linalg
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
-from vae_gen.components import fit_components
-from vae_gen.sample_quality import Neighbourhoods, frechet_distance, nearest_distances, overlap
+from vae_gen.evaluation.components import fit_components
+from vae_gen.evaluation.sample_quality import Neighbourhoods, frechet_distance, nearest_distances, overlap
 
 
 def sets(dimensions: int = 64) -> tuple[np.ndarray, np.ndarray]:

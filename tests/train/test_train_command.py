@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from vae_gen.cli import main
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen.errors import DataError, StoppedError
 from vae_gen_train import nets, trainer
 from vae_gen_train.checkpoint import Checkpoint

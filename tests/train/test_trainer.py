@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen.errors import OutputError, UsageError
 from vae_gen_train import evaluation, trainer
 from vae_gen_train.batches import batches

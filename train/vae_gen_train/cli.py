@@ -26,9 +26,9 @@ from vae_gen_train.config import (
 )
 
 if TYPE_CHECKING:
-    from vae_gen.datasets import DataSet
+    from vae_gen.data.datasets import DataSet
+    from vae_gen.data.tones import Tones
     from vae_gen.images import ImageShape
-    from vae_gen.tones import Tones
 
     from vae_gen_train.distributed import World
     from vae_gen_train.metrics_log import Record
@@ -150,7 +150,7 @@ def train(
         _check_resumed_options(resumed)
     try:
         from tqdm import tqdm
-        from vae_gen.data_options import DataOptions
+        from vae_gen.data.options import DataOptions
 
         from vae_gen_train import advice, source, trainer
         from vae_gen_train.checkpoint import Checkpoint

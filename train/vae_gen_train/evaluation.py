@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from vae_gen.components import evenly_spaced
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
+from vae_gen.evaluation.components import evenly_spaced
 from vae_gen.images import ByteImages, to_uint8
 from vae_gen.latents import Latents
 

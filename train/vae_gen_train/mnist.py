@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pooch
 from requests import RequestException
-from vae_gen import cache
-from vae_gen.data_options import Notify
-from vae_gen.datasets import TEST_IMAGES, TRAIN_IMAGES
+from vae_gen.data import cache
+from vae_gen.data.datasets import TEST_IMAGES, TRAIN_IMAGES
+from vae_gen.data.options import Notify
 from vae_gen.errors import DataError
 from vae_gen.files import make_folder, whole_file
 from vae_gen.idx import open_unpacked

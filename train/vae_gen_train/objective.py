@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from vae_gen.metrics import ROUNDING_ERROR
+from vae_gen.evaluation.metrics import ROUNDING_ERROR
 
 VARIANCE_FLOOR = ROUNDING_ERROR  # bytes hold no finer differences
 

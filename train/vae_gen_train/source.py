@@ -10,8 +10,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from vae_gen.data_options import DataOptions, Notify
-from vae_gen.datasets import DataSet, load_data_set
+from vae_gen.data.datasets import DataSet, load_data_set
+from vae_gen.data.options import DataOptions, Notify
 from vae_gen.errors import DataError
 from vae_gen.files import is_there
 

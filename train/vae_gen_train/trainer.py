@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
 from vae_gen.errors import OutputError, StoppedError, UsageError, VaeGenError
 from vae_gen.files import make_folder, when_free, whole_file
 from vae_gen.shell import quoted

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from vae_gen.data_options import DataOptions
+from vae_gen.data.options import DataOptions
 from vae_gen.files import as_text
 from vae_gen.manifest import DECODER, ENCODER
 from vae_gen.shell import quoted

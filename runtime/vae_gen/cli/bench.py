@@ -52,8 +52,8 @@ def bench(
     vae-gen bench bundles/mine --out /mnt/disk --json
     """
     from vae_gen.cpus import usable_cpus
-    from vae_gen.jobs import Crew
-    from vae_gen.rates import measure
+    from vae_gen.generator.jobs import Crew
+    from vae_gen.generator.rates import measure
 
     rows: list[dict[str, Any]] = []
     for rate in measure(model, out, Crew(threads, workers, batch_size), seconds, reading):

@@ -40,15 +40,15 @@ def decode(
     vae-gen decode --model notebook --z "-1.0,1.0,0.1,0.3,-0.2,0.7,-0.5,-2.5" --out digit.png
     vae-gen encode digit.png | vae-gen decode --z - --out again.png
     """
-    from vae_gen.destinations import destination
     from vae_gen.files import real_path
-    from vae_gen.generate import open_model, plan
-    from vae_gen.indices import Indices
-    from vae_gen.jobs import Crew, make_run
+    from vae_gen.generator.generate import open_model, plan
+    from vae_gen.generator.indices import Indices
+    from vae_gen.generator.jobs import Crew, make_run
+    from vae_gen.generator.parts import latents_beside
+    from vae_gen.generator.runs import Given
     from vae_gen.latent_files import read_latents
-    from vae_gen.parts import latents_beside
-    from vae_gen.runs import Given
     from vae_gen.stores import open_store
+    from vae_gen.stores.destinations import destination
     from vae_gen.stores.local import LocalStore
 
     place = destination(out, format)

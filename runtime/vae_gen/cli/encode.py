@@ -12,7 +12,7 @@ import click
 from vae_gen.cli import messages, options
 
 if TYPE_CHECKING:
-    from vae_gen.tones import Tones
+    from vae_gen.data.tones import Tones
 
 
 @click.command()
@@ -48,9 +48,9 @@ def encode(
     vae-gen encode digit.png
     vae-gen encode out/ --out z.npy
     """
+    from vae_gen.data.pictures import load_pictures
     from vae_gen.latent_files import check_suffix, to_csv, write_latents
     from vae_gen.model import load_bundle
-    from vae_gen.pictures import load_pictures
 
     if out is not None:
         check_suffix(out)

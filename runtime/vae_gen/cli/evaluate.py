@@ -14,8 +14,8 @@ import click
 from vae_gen.cli import messages, options
 
 if TYPE_CHECKING:
-    from vae_gen.evaluation import Evaluation
-    from vae_gen.tones import Tones
+    from vae_gen.data.tones import Tones
+    from vae_gen.evaluation.evaluate import Evaluation
 
 TITLES = {"training_images": "training images", "samples_to_reconstructions": "samples / reconstructions"}
 WIDTH = 24  # of the names of figures
@@ -77,9 +77,9 @@ def evaluate(
 
     # numpy's linear algebra reads it when it is imported, and knows no other way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads or usable_cpus()))
-    from vae_gen.datasets import DataOptions, load_data_set
-    from vae_gen.evaluation import STEPS, differences_from_training
-    from vae_gen.evaluation import evaluate as measure
+    from vae_gen.data.datasets import DataOptions, load_data_set
+    from vae_gen.evaluation.evaluate import STEPS, differences_from_training
+    from vae_gen.evaluation.evaluate import evaluate as measure
     from vae_gen.files import as_text
     from vae_gen.latents import check_range, fresh_seed
     from vae_gen.model import load_bundle

@@ -40,10 +40,10 @@ def explore(
     import signal
     import threading
 
+    from vae_gen.data.tones import Tones
     from vae_gen.explore.explorer import Explorer
     from vae_gen.explore.server import Server
     from vae_gen.model import load
-    from vae_gen.tones import Tones
 
     explorer = Explorer(load(model, threads, **vars(reading)), model, reading, Tones(white=white))
     with Server(explorer, port) as server:

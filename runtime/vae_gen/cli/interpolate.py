@@ -14,8 +14,8 @@ from vae_gen.cli import messages, options
 from vae_gen.reading import Reading
 
 if TYPE_CHECKING:
+    from vae_gen.data.tones import Tones
     from vae_gen.figures import Figure
-    from vae_gen.tones import Tones
 
 NEGATIVE = re.compile(r" ?(-[0-9.][-+0-9.,:eE ]*)")
 MAX_IMAGES = 10_000

@@ -14,10 +14,10 @@ import click
 from vae_gen.bundles import is_shadowed
 
 if TYPE_CHECKING:
+    from vae_gen.data.pictures import Pictures
+    from vae_gen.data.tones import Tones
     from vae_gen.images import FloatImages
     from vae_gen.model import Model
-    from vae_gen.pictures import Pictures
-    from vae_gen.tones import Tones
 
 MOST_SECONDS_LEFT = 10**9  # 30 years; beyond, nobody needs to know
 
@@ -36,7 +36,7 @@ def tell_if_shadowed(model: str, quiet: bool) -> None:
 
 def tell_if_unfamiliar(images: FloatImages, network: Model, tones: Tones, quiet: bool) -> None:
     """Tell who gives pictures that are all dark, or that the model does not know or knows inverted, what to do."""
-    from vae_gen.familiarity import familiarity
+    from vae_gen.evaluation.familiarity import familiarity
 
     if not quiet:
         dark = tones.hint_if_dark(tones.brightest(images, 1))
@@ -46,7 +46,7 @@ def tell_if_unfamiliar(images: FloatImages, network: Model, tones: Tones, quiet:
 
 def tell_what_is_left_out(pictures: Pictures, quiet: bool) -> None:
     """Tell who gives --skip-bad which files cannot be read."""
-    from vae_gen.picture_files import unreadable
+    from vae_gen.data.picture_files import unreadable
 
     if pictures.bad:
         say(f"left out {unreadable(pictures.bad)}", quiet)

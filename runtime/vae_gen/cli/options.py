@@ -15,10 +15,10 @@ import click
 
 from vae_gen.bundles import DEFAULT, shipped
 from vae_gen.cli.messages import tell_if_shadowed
+from vae_gen.data.tones import Tones
 from vae_gen.defaults import FORMATS, MAX_THREADS
 from vae_gen.errors import UsageError
 from vae_gen.reading import LAYOUTS, Range, Reading, parse_range
-from vae_gen.tones import Tones
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -11,7 +11,7 @@ import click
 from vae_gen.cli import messages, options
 
 if TYPE_CHECKING:
-    from vae_gen.tones import Tones
+    from vae_gen.data.tones import Tones
 
 
 @click.command()
@@ -51,10 +51,10 @@ def reconstruct(
     vae-gen reconstruct digit.png
     vae-gen reconstruct t10k-images-idx3-ubyte.gz --show 50
     """
+    from vae_gen.data.pictures import load_pictures
+    from vae_gen.evaluation.metrics import sum_of_squared_errors
     from vae_gen.images import enlarge, pairs_sheet, to_uint8, viewing_factor
-    from vae_gen.metrics import sum_of_squared_errors
     from vae_gen.model import load_bundle
-    from vae_gen.pictures import load_pictures
     from vae_gen.png import check_suffix, save_figure
 
     check_suffix(out)

@@ -101,14 +101,14 @@ def sample(
     vae-gen sample --n 1000000 --out digits/ --seed 1 --format tar --shard-size 10000 --resume
     vae-gen sample --indices 5,17,100-120 --seed 1 --out again/ --grid 5x5
     """
-    from vae_gen.cluster import cluster
-    from vae_gen.destinations import destination
-    from vae_gen.generate import open_model, plan
-    from vae_gen.indices import Indices
-    from vae_gen.jobs import Crew, make_run
+    from vae_gen.generator.cluster import cluster
+    from vae_gen.generator.generate import open_model, plan
+    from vae_gen.generator.indices import Indices
+    from vae_gen.generator.jobs import Crew, make_run
+    from vae_gen.generator.ledger import seed_of
     from vae_gen.latents import fresh_seed
-    from vae_gen.ledger import seed_of
     from vae_gen.stores import open_store
+    from vae_gen.stores.destinations import destination
 
     place = destination(out, format)
     if place.file and (shard_size or shard):

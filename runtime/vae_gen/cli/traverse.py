@@ -12,8 +12,8 @@ from vae_gen.cli import messages, options
 from vae_gen.reading import Reading
 
 if TYPE_CHECKING:
+    from vae_gen.data.tones import Tones
     from vae_gen.figures import Figure
-    from vae_gen.tones import Tones
 
 
 @click.command()
@@ -68,12 +68,12 @@ def traverse(
     """
     import numpy as np
 
+    from vae_gen.data.pictures import load_pictures
     from vae_gen.errors import UsageError
     from vae_gen.latent_files import read_latents
     from vae_gen.latents import draw, fresh_seed
     from vae_gen.model import load
     from vae_gen.paths import check_dim, traversal
-    from vae_gen.pictures import load_pictures
 
     if sum(choice is not None for choice in (z, picture, seed)) > 1:
         raise UsageError("--z, --picture and --seed each give a point to start from; give one of them")

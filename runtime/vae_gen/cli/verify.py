@@ -12,8 +12,8 @@ from vae_gen.cli import messages, options
 from vae_gen.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from vae_gen.run_manifest import RunManifest
-    from vae_gen.verify import Report
+    from vae_gen.generator.run_manifest import RunManifest
+    from vae_gen.generator.verify import Report
 
 SHOWN = 20  # problems, and commands
 IMAGES_WORTH_PROCESSES = 20_000
@@ -37,11 +37,11 @@ def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: b
     vae-gen verify digits.npy --json
     vae-gen verify out/ --discard
     """
-    from vae_gen import verify as check
     from vae_gen.cpus import usable_cpus
-    from vae_gen.destinations import STDOUT, destination
+    from vae_gen.generator import verify as check
+    from vae_gen.generator.workers import local_processes
     from vae_gen.stores import open_store
-    from vae_gen.workers import local_processes
+    from vae_gen.stores.destinations import STDOUT, destination
 
     if out == STDOUT:
         raise UsageError("- is standard output, which cannot be read; give what --out of sample was")

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, Protocol
 
-from vae_gen.containers.arrays import ArrayContainer, idx_header, npy_header, read_idx, read_npy
+from vae_gen.containers.arrays import ArrayContainer, npy_header, read_idx, read_npy
 from vae_gen.containers.members import Chunk, PictureMembers
 from vae_gen.containers.npz import NpzContainer, read_npz
 from vae_gen.containers.picture import PictureFile, read_picture
 from vae_gen.containers.tar import TarContainer, read_tar
 from vae_gen.containers.zip import ZipContainer, read_zip
-from vae_gen.defaults import FORMATS
+from vae_gen.defaults import FORMATS, OF_MANY_IMAGES
 from vae_gen.errors import UsageError
+from vae_gen.idx import MOST_IMAGES, idx_header
 from vae_gen.images import ByteImages, ImageShape
 
 READERS = {"npy": read_npy, "npz": read_npz, "tar": read_tar, "zip": read_zip, "idx": read_idx, "png": read_picture}
@@ -51,6 +52,7 @@ def open_container(
     the same bytes however they are divided among calls, save that another version of zlib may compress differently.
     Raises UsageError for a format that is unknown or cannot hold so many images.
     """
+    check_fits(format, count)
     match format:
         case "npy":
             return ArrayContainer(file, npy_header(count, image_shape), count)
@@ -65,6 +67,20 @@ def open_container(
         case "png":
             return PictureFile(file, PictureMembers(image_shape, provenance), count)
     raise _unknown(format)
+
+
+def check_fits(format: str, count: int) -> None:
+    """Raise UsageError if a file of that format cannot hold so many images."""
+    if format == "png" and count > 1:
+        raise UsageError(
+            f"a PNG file holds one image, not {count:,}; give the name of a folder, or a file that ends in "
+            f"{', '.join(OF_MANY_IMAGES)}"
+        )
+    if format == "idx" and count > MOST_IMAGES:
+        raise UsageError(
+            f"the format idx counts images in 32 bits, so that a file holds at most {MOST_IMAGES:,}, not {count:,}; "
+            "choose npy, or write several files"
+        )
 
 
 def read_container(format: str, file: BinaryIO, source: str) -> Iterator[Chunk]:

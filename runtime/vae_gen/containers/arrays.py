@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import IO, BinaryIO
@@ -14,9 +13,8 @@ import numpy as np
 from vae_gen.containers.members import Chunk, cannot_read, images_at_once
 from vae_gen.errors import DataError, OutputError
 from vae_gen.files import read_up_to
-from vae_gen.idx import UNSIGNED_BYTE, read_shape
+from vae_gen.idx import read_shape
 from vae_gen.images import ByteImages, ImageShape
-from vae_gen.parts import check_fits
 
 MOST_CHANNELS = 4
 
@@ -27,16 +25,6 @@ def npy_header(count: int, image_shape: ImageShape) -> bytes:
     values = {"descr": "|u1", "fortran_order": False, "shape": (count, *image_shape)}
     np.lib.format.write_array_header_1_0(header, values)
     return header.getvalue()
-
-
-def idx_header(count: int, image_shape: ImageShape) -> bytes:
-    """What comes before the pixels in an IDX file: of [count, H, W] if C is 1, and of [count, C, H, W] if not.
-
-    Raises UsageError if the count does not fit.
-    """
-    check_fits("idx", count)
-    shape = (count, *image_shape[image_shape[0] == 1 :])
-    return struct.pack(f">HBB{len(shape)}I", 0, UNSIGNED_BYTE, len(shape), *shape)
 
 
 def check_count(written: int, count: int) -> None:

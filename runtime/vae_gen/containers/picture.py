@@ -8,14 +8,12 @@ from typing import BinaryIO
 from vae_gen.containers.arrays import check_count
 from vae_gen.containers.members import Chunk, PictureMembers, decode_png
 from vae_gen.images import ByteImages
-from vae_gen.parts import check_fits
 
 
 class PictureFile:
     """The one picture."""
 
     def __init__(self, file: BinaryIO, members: PictureMembers, count: int) -> None:
-        check_fits("png", count)
         self._file = file
         self._members = members
         self._count = count

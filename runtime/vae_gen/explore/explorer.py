@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from vae_gen.data.pictures import picture_in
+from vae_gen.data.tones import AS_THEY_ARE, Tones
 from vae_gen.errors import UsageError
-from vae_gen.familiarity import familiarity
+from vae_gen.evaluation.familiarity import familiarity
+from vae_gen.evaluation.metrics import sum_of_squared_errors
 from vae_gen.images import ByteImages, FloatImages, from_pillow, inverted, to_float, to_pillow, to_uint8
 from vae_gen.latents import Latents, draw, fresh_seed
-from vae_gen.metrics import sum_of_squared_errors
 from vae_gen.model import Model
 from vae_gen.paths import traversal
-from vae_gen.pictures import picture_in
 from vae_gen.png import encode_png
 from vae_gen.reading import Reading
 from vae_gen.shell import joined
-from vae_gen.tones import AS_THEY_ARE, Tones
 
 SWEEP = tuple(range(-3, 4))  # standard deviations of N(0, 1); a filmstrip has a picture at each
 THUMBNAIL = 64  # pixels of the longer side of a picture in a filmstrip, at most

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
-from vae_gen.destinations import STDOUT
 from vae_gen.errors import UsageError
+from vae_gen.stores.destinations import STDOUT
 from vae_gen.stores.local import LocalStore
 from vae_gen.stores.stdout import StdoutStore
 

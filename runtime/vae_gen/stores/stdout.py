@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from vae_gen.destinations import STDOUT
 from vae_gen.errors import OutputError, UsageError
+from vae_gen.stores.destinations import STDOUT
 
 if TYPE_CHECKING:
     from vae_gen.stores import Folder

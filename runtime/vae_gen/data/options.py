@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vae_gen.data.tones import Tones
 from vae_gen.errors import UsageError
 from vae_gen.manifest import COLOR_MODES
-from vae_gen.tones import Tones
 
 MAX_IMAGE_SIDE = 4096  # pixels
 

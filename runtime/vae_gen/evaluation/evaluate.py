@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_gen.components import Components, Points, evenly_spaced, fit_components, images_at_a_time
-from vae_gen.datasets import DataSet
+from vae_gen.data.datasets import DataSet
+from vae_gen.data.splits import TEST_SHARE
 from vae_gen.errors import DataError, UsageError
-from vae_gen.images import ByteImages, to_float, to_uint8
-from vae_gen.latents import check_range, draw
-from vae_gen.metrics import (
+from vae_gen.evaluation.components import Components, Points, evenly_spaced, fit_components, images_at_a_time
+from vae_gen.evaluation.metrics import (
     ROUNDING_ERROR,
     CalibratedElbo,
     active_units,
@@ -23,9 +22,10 @@ from vae_gen.metrics import (
     peak_signal_to_noise_ratio,
     sum_of_squared_errors,
 )
+from vae_gen.evaluation.sample_quality import NEIGHBOURS, Neighbourhoods, frechet_distance, nearest_distances, overlap
+from vae_gen.images import ByteImages, to_float, to_uint8
+from vae_gen.latents import check_range, draw
 from vae_gen.model import Model
-from vae_gen.sample_quality import NEIGHBOURS, Neighbourhoods, frechet_distance, nearest_distances, overlap
-from vae_gen.splits import TEST_SHARE
 
 SAMPLES = 10_000
 STEPS = 8  # how often `progress` is called

@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from typing import BinaryIO, Protocol
 
+from vae_gen.data.image_arrays import ZIP_MAGIC
 from vae_gen.errors import DataError
 from vae_gen.idx import open_unpacked
-from vae_gen.image_arrays import ZIP_MAGIC
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257

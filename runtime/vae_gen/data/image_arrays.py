@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from vae_gen.data.fitting import fit_picture
+from vae_gen.data.tones import AS_THEY_ARE, Tones
 from vae_gen.errors import DataError
-from vae_gen.fitting import fit_picture
 from vae_gen.idx import read_idx
 from vae_gen.images import ByteImages, ImageShape, brightness, check_range, inverted, to_pillow, to_uint8
 from vae_gen.manifest import COLOR_MODES
-from vae_gen.tones import AS_THEY_ARE, Tones
 
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK"

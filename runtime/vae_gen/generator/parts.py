@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import overload
 
-from vae_gen.defaults import INDEX_DIGITS, OF_MANY_IMAGES
+from vae_gen.defaults import INDEX_DIGITS
 from vae_gen.errors import UsageError
-from vae_gen.indices import Indices
+from vae_gen.generator.indices import Indices
 
 IMAGES_PER_FOLDER = 10_000
 FOLDER_DIGITS = 5  # with the 4 digits of 10,000 images, the 9 of a file's name
 PART_DIGITS = 6
-MOST_IN_IDX = 2**32 - 1  # images, as the header counts them
 STATE = ".vae-gen"  # the folder in --out that a run keeps while it is unfinished
 MANIFEST = re.compile(r"manifest(\.\d+-of-\d+)?\.json")  # of a run in a folder, or of its shard
 CLAIM = re.compile(r"run(\.\d+-of-\d+)?\.json")  # in STATE, while it is unfinished
@@ -199,20 +198,6 @@ class Layout:
     def makes_grid(self) -> bool:
         """Whether the contact sheet is this shard's."""
         return self.grid is not None and self.shard == 0
-
-
-def check_fits(format: str, count: int) -> None:
-    """Raise UsageError if a file of that format cannot hold so many images."""
-    if format == "png" and count > 1:
-        raise UsageError(
-            f"a PNG file holds one image, not {count:,}; give the name of a folder, or a file that ends in "
-            f"{', '.join(OF_MANY_IMAGES)}"
-        )
-    if format == "idx" and count > MOST_IN_IDX:
-        raise UsageError(
-            f"the format idx counts images in 32 bits, so that a file holds at most {MOST_IN_IDX:,}, not {count:,}; "
-            "choose npy, or write several files"
-        )
 
 
 def folder_name(folder: int) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from vae_gen import deflate
+from vae_gen.containers import check_fits
 from vae_gen.errors import UsageError
+from vae_gen.generator.indices import Indices
+from vae_gen.generator.parts import Layout
 from vae_gen.graph import ENGINE_VERSION
-from vae_gen.indices import Indices
 from vae_gen.latents import Latents, check_seed, draw
-from vae_gen.parts import Layout, check_fits
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
 from vae_gen.version import __version__

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vae_gen.evaluation.metrics import ROUNDING_ERROR, sum_of_squared_errors
 from vae_gen.images import FloatImages, inverted
 from vae_gen.manifest import Manifest
-from vae_gen.metrics import ROUNDING_ERROR, sum_of_squared_errors
 
 if TYPE_CHECKING:
     from vae_gen.model import Model

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from vae_gen.bundles import shipped
 from vae_gen.cpus import usable_cpus
 from vae_gen.errors import OutputError, UsageError, VaeGenError
-from vae_gen.generate import Progress, make_part, open_model
+from vae_gen.generator.generate import Progress, make_part, open_model
+from vae_gen.generator.ledger import Ledger
+from vae_gen.generator.parts import STATE, Part
+from vae_gen.generator.runs import Record, Run
 from vae_gen.images import grid
-from vae_gen.ledger import Ledger
-from vae_gen.parts import STATE, Part
 from vae_gen.png import encode_figure
-from vae_gen.runs import Record, Run
 from vae_gen.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _make_parts(
         for part in parts:
             yield part, make_part(run, out, part, threads, crew.batch_size, progress)
     elif crew.executor is None:
-        from vae_gen.workers import local_processes, make_part_in_worker  # multiprocessing is slow to import
+        from vae_gen.generator.workers import local_processes, make_part_in_worker  # multiprocessing is slow to import
 
         make = partial(make_part_in_worker, run, out, threads=threads, batch_size=crew.batch_size)
         with local_processes(workers) as pool:

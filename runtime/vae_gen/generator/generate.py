@@ -17,15 +17,15 @@ import numpy as np
 from vae_gen.bundles import find
 from vae_gen.decoder import files_of
 from vae_gen.errors import BundleError, OutputError
+from vae_gen.generator.indices import Indices
+from vae_gen.generator.parts import Part, picture_name
+from vae_gen.generator.runs import Provenance, Record, Run, to_json, versions, write_json
 from vae_gen.images import ByteImages, ImageShape
-from vae_gen.indices import Indices
 from vae_gen.latents import Latents
 from vae_gen.manifest import DECODER
 from vae_gen.model import Model, load
-from vae_gen.parts import Part, picture_name
 from vae_gen.png import PngEncoder
 from vae_gen.reading import AS_STATED, Reading
-from vae_gen.runs import Provenance, Record, Run, to_json, versions, write_json
 from vae_gen.stores import Folder, Store, open_store
 
 if TYPE_CHECKING:

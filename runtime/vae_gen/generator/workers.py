@@ -15,9 +15,9 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 
 from vae_gen.defaults import MAX_THREADS
 from vae_gen.errors import VaeGenError
-from vae_gen.generate import make_part
-from vae_gen.parts import Part
-from vae_gen.runs import Record, Run
+from vae_gen.generator.generate import make_part
+from vae_gen.generator.parts import Part
+from vae_gen.generator.runs import Record, Run
 
 MOST = 61 if sys.platform == "win32" else MAX_THREADS  # processes that can be waited for
 

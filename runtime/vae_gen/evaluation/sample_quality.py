@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vae_gen.components import Points
+from vae_gen.evaluation.components import Points
 
 NEIGHBOURS = 5  # k, as Naeem et al. 2020 chose it
 ROUNDING = 1e-12  # of a squared length: by so much, and more than rounding, what lies on a ball's edge is outside

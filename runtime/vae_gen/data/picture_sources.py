@@ -22,10 +22,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from vae_gen.archives import ARCHIVE_SUFFIXES, open_archive
+from vae_gen.data.archives import ARCHIVE_SUFFIXES, open_archive
+from vae_gen.data.picture_files import is_picture, picture_suffixes, walk
 from vae_gen.defaults import CHECKPOINT
 from vae_gen.errors import DataError
-from vae_gen.picture_files import is_picture, picture_suffixes, walk
 
 SPLIT_FOLDERS = {
     "test": "test",

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_gen.cache import Slot
-from vae_gen.data_options import DataOptions, Notify
+from vae_gen.data.cache import Slot
+from vae_gen.data.image_arrays import Array, as_images, fit_images, read_arrays
+from vae_gen.data.options import DataOptions, Notify
+from vae_gen.data.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
+from vae_gen.data.tones import AS_THEY_ARE
 from vae_gen.errors import DataError, OutputError
 from vae_gen.idx import open_unpacked, read_idx_file
-from vae_gen.image_arrays import Array, as_images, fit_images, read_arrays
 from vae_gen.images import ImageShape
-from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
-from vae_gen.tones import AS_THEY_ARE
 
 LOOKED_AT = 1000  # images, spread evenly, to see whether all are dark
 

@@ -12,11 +12,11 @@ from typing import Any
 from vae_gen.defaults import FORMATS
 from vae_gen.errors import DataError, UsageError
 from vae_gen.files import as_text
-from vae_gen.generate import expected_record
+from vae_gen.generator.generate import expected_record
+from vae_gen.generator.indices import Indices
+from vae_gen.generator.parts import OF_A_SHARD, Layout, Part
+from vae_gen.generator.runs import Record
 from vae_gen.images import ImageShape
-from vae_gen.indices import Indices
-from vae_gen.parts import OF_A_SHARD, Layout, Part
-from vae_gen.runs import Record
 from vae_gen.stores import Store
 
 OWN_TO_A_SHARD = ("command", "shard", "parts")

@@ -6,7 +6,7 @@ import glob
 import json
 from pathlib import Path
 
-from vae_gen.parts import LATENTS, STATE
+from vae_gen.generator.parts import LATENTS, STATE
 
 MANIFESTS = ("manifest.json", "manifest.*.json", f"{STATE}/run*.json")  # of a run in the folder, whole or unfinished
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from vae_gen.cpus import usable_cpus
 from vae_gen.errors import OutputError
-from vae_gen.generate import decode_each, open_model, plan
-from vae_gen.indices import Indices
-from vae_gen.jobs import Crew, make_run
+from vae_gen.generator.generate import decode_each, open_model, plan
+from vae_gen.generator.indices import Indices
+from vae_gen.generator.jobs import Crew, make_run
+from vae_gen.generator.runs import Run
 from vae_gen.reading import AS_STATED, Reading
-from vae_gen.runs import Run
 
 DECODE = "decode"  # draw and decode, and write nothing
 WAYS = (DECODE, "npy", "tar", "png")

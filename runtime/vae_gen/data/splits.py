@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vae_gen.containers.arrays import idx_header
 from vae_gen.errors import DataError
+from vae_gen.idx import idx_header
 from vae_gen.images import ByteImages, ImageShape
 
 VALIDATION_SHARE = 12  # one image in 12: of MNIST's 60,000, 5,000 for validation and 55,000 for training

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any
 
 from vae_gen.errors import DataError, OutputError, VaeGenError
-from vae_gen.parts import (
+from vae_gen.generator.parts import (
     CLAIM,
     MANIFEST,
     STATE,
@@ -23,8 +23,8 @@ from vae_gen.parts import (
     manifest_beside,
     picture_name,
 )
-from vae_gen.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
-from vae_gen.runs import PARTS, Record, Run, write_json
+from vae_gen.generator.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
+from vae_gen.generator.runs import PARTS, Record, Run, write_json
 from vae_gen.stores import Store
 
 

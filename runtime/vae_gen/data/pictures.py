@@ -11,17 +11,17 @@ from typing import BinaryIO
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from vae_gen.archives import ARCHIVE_SUFFIXES, Archive, archive_in
-from vae_gen.companions import holds_latents
+from vae_gen.data.archives import ARCHIVE_SUFFIXES, Archive, archive_in
+from vae_gen.data.fitting import fit_picture
+from vae_gen.data.image_arrays import Array, as_images, fit_images, in_unit_range, read_arrays
+from vae_gen.data.picture_files import NO_PICTURE, is_figure, is_picture, opened, picture_suffixes, unreadable, walk
+from vae_gen.data.tones import AS_THEY_ARE, Tones
 from vae_gen.defaults import OF_MANY_IMAGES
 from vae_gen.errors import DataError
 from vae_gen.files import as_text, is_there
-from vae_gen.fitting import fit_picture
+from vae_gen.generator.companions import holds_latents
 from vae_gen.idx import open_unpacked
-from vae_gen.image_arrays import Array, as_images, fit_images, in_unit_range, read_arrays
 from vae_gen.images import FloatImages, ImageShape, inverted, to_float
-from vae_gen.picture_files import NO_PICTURE, is_figure, is_picture, opened, picture_suffixes, unreadable, walk
-from vae_gen.tones import AS_THEY_ARE, Tones
 
 HOLD_MANY = tuple(dict.fromkeys(OF_MANY_IMAGES + ARCHIVE_SUFFIXES))  # suffixes
 

@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
-from vae_gen.cache import Slot
 from vae_gen.cpus import usable_cpus
-from vae_gen.data_options import DataOptions, Notify
+from vae_gen.data.cache import Slot
+from vae_gen.data.fitting import fit_picture, is_grey, shown_size
+from vae_gen.data.options import DataOptions, Notify
+from vae_gen.data.picture_files import NO_PICTURE, is_figure, unreadable
+from vae_gen.data.picture_sources import Listing, PictureFile, PictureSource
+from vae_gen.data.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
+from vae_gen.data.tones import Tones
 from vae_gen.errors import DataError
-from vae_gen.fitting import fit_picture, is_grey, shown_size
 from vae_gen.images import ByteImages, ImageShape, inverted
-from vae_gen.picture_files import NO_PICTURE, is_figure, unreadable
-from vae_gen.picture_sources import Listing, PictureFile, PictureSource
-from vae_gen.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
-from vae_gen.tones import Tones
 
 MAX_DEFAULT_SIDE = 128  # pixels, of an image size that nobody asked for
 DEFAULT_SIDE = 64  # where the pictures differ in size

@@ -17,11 +17,10 @@ from vae_gen.containers import read_container
 from vae_gen.containers.members import Chunk, cannot_read, check_png, decode_png
 from vae_gen.defaults import INDEX_DIGITS
 from vae_gen.errors import DataError
-from vae_gen.generate import Progress
-from vae_gen.images import ImageShape
-from vae_gen.indices import Indices
-from vae_gen.ledger import check_folders, manifests_in, remove_parts
-from vae_gen.parts import (
+from vae_gen.generator.generate import Progress
+from vae_gen.generator.indices import Indices
+from vae_gen.generator.ledger import check_folders, manifests_in, remove_parts
+from vae_gen.generator.parts import (
     FOLDER_DIGITS,
     IMAGES_PER_FOLDER,
     PART_DIGITS,
@@ -31,8 +30,9 @@ from vae_gen.parts import (
     manifest_beside,
     picture_name,
 )
-from vae_gen.run_manifest import OWN_TO_A_SHARD, RunManifest, read_manifest
-from vae_gen.runs import Record
+from vae_gen.generator.run_manifest import OWN_TO_A_SHARD, RunManifest, read_manifest
+from vae_gen.generator.runs import Record
+from vae_gen.images import ImageShape
 from vae_gen.shell import joined
 from vae_gen.stores import Store, open_store
 
