@@ -327,10 +327,19 @@ def test_the_committed_test_models_come_from_their_generator() -> None:
 def test_the_command_and_the_units_are_those_of_the_run(run: Path) -> None:
     config = TrainConfig.from_preset("notebook", objective="gaussian", free_bits=0.5, beta=2.0, processes=2)
     program, options = "torchrun --nproc-per-node 2 -m vae_gen_train", "--objective gaussian --beta 2.0 --free-bits 0.5"
-    assert training_run._command(config, None, DataOptions()) == f"{program} --preset notebook {options}"
+    assert training_run._command(config, 55_000, None, DataOptions()) == f"{program} --preset notebook {options}"
     about = "--data 'my photos' --channels 1 --skip-bad"
-    command = training_run._command(config, Path("/home/me/my photos"), DataOptions(channels=1, skip_bad=True))
+    command = training_run._command(config, 55_000, Path("/home/me/my photos"), DataOptions(channels=1, skip_bad=True))
     assert command == f"{program} --preset notebook {about} {options}"
+    for changes, expected in {
+        (): "",  # as few pictures have it
+        (("steps", 6000),): " --steps 6000",
+        (("steps", 6000), ("lr_warmup", 1000)): " --steps 6000 --lr-warmup 1000",
+        (("lr_warmup", 1000),): " --lr-warmup 1000",
+    }.items():
+        few = TrainConfig.from_preset("mlp", 500, **dict(changes))
+        command = training_run._command(few, 500, None, DataOptions())
+        assert command == f"vae-gen train --preset mlp{expected}"
     units = training_run._metrics(run, 5, config)["units"]
     assert "likelihood of a Gaussian" in units
     assert units.endswith("total: reconstruction + 2 kl")

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from vae_gen.data.datasets import load_data_set
 from vae_gen.errors import StoppedError
 from vae_gen_train import distributed, trainer
+from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import World
 from vae_gen_train.posterior_variances import Seen
 
 CPU = torch.device("cpu")
+CONFIG = TrainConfig.from_preset(
+    "mlp", processes=2, latent_dim=2, batch_size=16, steps=2, prior_steps=2, log_every=1, lr_warmup=0
+)
 
 
 def meet(world: World, folder: Path) -> None:
@@ -49,13 +55,27 @@ def report(world: World, data: Path, folder: Path) -> None:
         (folder / "drawn").touch()
 
     trainer.draw_report = draw
-    config = TrainConfig.from_preset(
-        "mlp", processes=2, latent_dim=2, batch_size=16, steps=2, prior_steps=2, log_every=1, lr_warmup=0
-    )
     with world.joined(CPU):
-        trainer.train(load_data_set(data), folder / "run", config, world=world)
+        trainer.train(load_data_set(data), folder / "run", CONFIG, world=world)
         assert not dist.is_initialized()
     assert (folder / "drawn").exists() or not world.writes
+
+
+def anew(world: World, data: Path, folder: Path) -> None:
+    """The first process replaces the checkpoint only when the other, from a slow disk, has read it."""
+    trainer.draw_report = lambda *arguments: None
+    restore = Checkpoint.restore
+
+    def slow(self: Checkpoint, *arguments: Any) -> None:
+        time.sleep(world.rank)
+        restore(self, *arguments)
+
+    if world.writes:
+        trainer.train(load_data_set(data), folder / "run", replace(CONFIG, processes=1))
+    meet(world, folder)
+    Checkpoint.restore = slow
+    with world.joined(CPU):
+        trainer.resume(load_data_set(data), folder / "run", prior_steps=3, world=world)
 
 
 def sharing(world: World, data: Path, folder: Path) -> None:
@@ -86,7 +106,7 @@ def stopped(world: World, data: Path, folder: Path) -> None:
         assert not dist.is_initialized()
 
 
-scenes = {scene.__name__: scene for scene in (reading, report, sharing, stopped)}
+scenes = {scene.__name__: scene for scene in (reading, report, anew, sharing, stopped)}
 world = World.from_environment()
 scenes[sys.argv[1]](world, *map(Path, sys.argv[2:]))
 Path(sys.argv[3], f"ended-{world.rank}").touch()  # not on stdout, where PyTorch 2.10 tells of its connections

@@ -23,6 +23,8 @@ from tests.train.test_metrics_log import LOSSES, PRIOR, log
          "takes some 22 GB of memory; with --accumulate 16 it is 2 at a time and some 2.8 GB"),
         ("conv", (4000, 4000), {"batch_size": 3}, "some 34 GB of memory; with --accumulate 3 it is 1 at a time and "
          "some 11.2 GB"),
+        ("conv", (2400, 2400), {"batch_size": 1}, "compute 1 image of 2400x2400 at a time, which takes some 4 GB of "
+         "memory; a smaller --image-size takes less"),
         ("mlp", (1000, 1000), {}, ""),
     ],
 )  # fmt: skip

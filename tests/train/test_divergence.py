@@ -22,9 +22,15 @@ from vae_gen_train.step import Stepper
 from tests.train.small_runs import config, tensors
 
 
-def test_losses_that_are_not_finite_end_the_run(data: DataSet, tmp_path: Path) -> None:
-    with pytest.raises(VaeGenError, match=r"training diverged at step \d+: .*--lr below 0\.9"):
-        trainer.train(data, tmp_path / "run", config(steps=2000, lr=0.9, checkpoint_every=1))
+@pytest.mark.parametrize(
+    ("settings", "warmup"), [({"steps": 2000}, 1000), ({"steps": 300, "objective": "bce"}, 150)], ids=["sse", "bce"]
+)
+def test_losses_that_are_not_finite_end_the_run(
+    data: DataSet, tmp_path: Path, settings: dict[str, object], warmup: int
+) -> None:
+    advice = rf"training diverged at step \d+: .*--lr below 0\.9, with --lr-warmup {warmup}, or"
+    with pytest.raises(VaeGenError, match=advice):
+        trainer.train(data, tmp_path / "run", config(lr=0.9, checkpoint_every=1, **settings))
     assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "run").values())
     assert all(np.isfinite(record["total"]) for record in read_metrics(tmp_path / "run"))
 

@@ -53,6 +53,8 @@ def test_cross_entropy_is_that_of_independent_pixels() -> None:
     expected = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum((1, 2, 3))
     np.testing.assert_allclose(cross_entropy(output, image), expected)
     assert cross_entropy(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)).isfinite().all()
+    output[1, 2, 0, 3] = torch.nan  # of a network that has diverged
+    assert cross_entropy(output, image).isnan().tolist() == [False, True, False, False]
 
 
 def test_the_calibrated_gaussian_is_the_best_of_all_variances() -> None:

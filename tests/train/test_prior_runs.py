@@ -154,10 +154,44 @@ def test_a_prior_that_was_to_be_fitted_anew_is_gone_where_its_records_are(data: 
     assert_same_run(tmp_path / "whole", run)
 
 
+def test_more_that_was_asked_for_is_remembered_if_the_run_is_killed_at_once(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.train(data, tmp_path / "whole", config(prior_steps=7))
+    run = tmp_path / "run"
+    trainer.train(data, run, config(prior_steps=0))
+
+    def crash(fit: PriorFit, step: int) -> prior.Reading:
+        raise CrashError
+
+    monkeypatch.setattr(PriorFit, "take_step", crash)
+    with pytest.raises(CrashError):
+        trainer.resume(data, run, prior_steps=7)
+    monkeypatch.undo()
+    monkeypatch.setattr(trainer, "draw_report", lambda *arguments: None)
+    trainer.resume(data, run)
+    assert_same_run(tmp_path / "whole", run)
+
+
+def test_a_decoder_that_shows_the_same_whatever_the_latents_ends_a_run_too(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*arguments: object) -> tuple[Tensor, Tensor]:  # of latents that change nothing: as wide as the prior
+        return torch.zeros(3, 512), torch.zeros(3)
+
+    monkeypatch.setattr(prior, "posterior_variances", found)
+    trainer.train(data, tmp_path / "run", config())
+    assert open_run(tmp_path / "run").note == ""
+    assert max(record["step"] for record in read_metrics(tmp_path / "run") if record["split"] == "test") == 16
+
+
 def test_what_a_finished_run_can_do_is_told(
     data: DataSet, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for run, more in {"fitted": "--prior-steps fits its prior anew", "plain": "--steps gives it more"}.items():
+    for run, more in {
+        "fitted": "another number of --prior-steps fits its prior anew",
+        "plain": "--steps gives it more",
+    }.items():
         where = tmp_path / run
         trainer.train(data, where, config(prior_steps=10 if run == "fitted" else 0))
         assert main(["train", "--data", str(small_data), "--resume", str(where)]) == 0

@@ -56,6 +56,11 @@ def test_few_pictures_get_few_steps(preset: str, pictures: int | None, expected:
     assert (asked.steps, asked.prior_steps) == (5000, expected[1])
 
 
+@pytest.mark.parametrize(("warmup", "steps"), [(None, 400), (1000, 2000), (3000, 6000), (4000, 6000), (0, 100)])
+def test_few_pictures_get_at_least_twice_the_warmup_that_was_asked_for(warmup: int | None, steps: int) -> None:
+    assert TrainConfig.from_preset("mlp", 20, lr_warmup=warmup).steps == steps
+
+
 def test_a_run_learns_and_leaves_what_it_promises(data: DataSet, tmp_path: Path) -> None:
     run = tmp_path / "run"
     told: list[dict[str, object]] = []

@@ -25,10 +25,15 @@ def memory(config: TrainConfig, image_shape: ImageShape) -> str:
     if config.network != "conv" or images * one <= MUCH_MEMORY:
         return ""
     fewer = next((n for n in range(images - 1, 0, -1) if images % n == 0 and n * one <= MUCH_MEMORY), 1)
+    way_out = "a smaller --image-size takes less"
+    if fewer < images:
+        way_out = (
+            f"with --accumulate {config.accumulate * images // fewer} it is {fewer} at a time and some "
+            f"{fewer * one / 1e9:.1f} GB, and a smaller --image-size is faster too"
+        )
     return (
-        f"steps compute {images} images of {height}x{width} at a time, which takes some {images * one / 1e9:.0f} GB of "
-        f"memory; with --accumulate {config.accumulate * images // fewer} it is {fewer} at a time and some "
-        f"{fewer * one / 1e9:.1f} GB, and a smaller --image-size is faster too"
+        f"steps compute {images} image{'s' if images > 1 else ''} of {height}x{width} at a time, which takes some "
+        f"{images * one / 1e9:.0f} GB of memory; {way_out}"
     )
 
 

@@ -58,8 +58,8 @@ OF_THE_PRIOR = ("flow_couplings", "flow_width", "adversarial_share", "adversaria
     "--resume",
     "resumed",
     type=options.PathType(),
-    help="Continue the run in this directory, as it was begun. --steps (in all), --prior-steps (which fits the prior "
-    "anew), --device, --threads, --checkpoint-every and --evaluate-every may be given with it.",
+    help="Continue the run in this directory, as it was begun. --steps (in all), --prior-steps (another number fits "
+    "the prior anew), --device, --threads, --checkpoint-every and --evaluate-every may be given with it.",
 )
 @click.option("--steps", type=int, help="Optimiser steps, without those of the prior.")
 @click.option("--batch-size", type=int, help="Images a step, of all processes together.")
@@ -241,7 +241,7 @@ def _going_on(
 ) -> str:
     """What to tell of a resumed run: that it is finished, or keeps its threads where a new one would have others."""
     if first_step == config.total_steps:
-        more = "--prior-steps fits its prior anew" if config.prior_steps else "--steps gives it more"
+        more = "another number of --prior-steps fits its prior anew" if config.prior_steps else "--steps gives it more"
         return f"all {first_step:,} steps of {run} are done already; {more}"
     kept, usable = world.threads(before.threads), world.threads(None)
     if kept == usable or "threads" in changes:

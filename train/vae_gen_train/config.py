@@ -115,13 +115,15 @@ class TrainConfig:
         """
         if preset not in preset_names():
             raise UsageError(f"unknown preset {preset!r}; known: {', '.join(preset_names())}")
+        given = {name: value for name, value in overrides.items() if value is not None}
         values = tomllib.loads(_preset_folder().joinpath(f"{preset}.toml").read_text("utf-8"))
         enough = values.pop("pictures", None)
         if enough is not None and pictures is not None and pictures < enough:
-            share = max((pictures / enough) ** 0.7, 2 * values["lr_warmup"] / values["steps"])
+            warmup = given.get("lr_warmup", values["lr_warmup"])
+            share = min(1, max((pictures / enough) ** 0.7, 2 * warmup / values["steps"]))
             for name in FOR_PICTURES:
                 values[name] = math.ceil(share * values[name] / 100) * 100
-        values |= {name: value for name, value in overrides.items() if value is not None}
+        values |= given
         return cls(preset=preset, **values)
 
     def as_dict(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from vae_gen_train.step import Reading
 
 FILE_NAME = "diverged.json"
 INFINITE_WEIGHTS = "its gradients made the weights infinite"
+LONG_WARMUP = 1000  # steps
 SHOWN = 8  # images that the message names; the file has all
 
 
@@ -76,9 +77,10 @@ class Watch:
             with whole_file(self.run / FILE_NAME) as partial:
                 partial.write_text(json.dumps({"step": reading.step, "reason": reason, "images": images}), "utf-8")
         shown = ", ".join(map(str, images[:SHOWN])) + (", ..." if len(images) > SHOWN else "")
+        warmup = max(1, min(LONG_WARMUP, self.config.steps // 2))
         precision = ", or with --precision fp32" if self.config.precision != "fp32" else ""
         raise VaeGenError(
             f"training diverged at step {reading.step}: {reason}. Its batch had the training images {shown} "
             f"(all are in {self.run / FILE_NAME}). Begin again with an --lr below {self.config.lr:g}, with "
-            f"--lr-warmup 1000, or with --clip-norm 1{precision}. The last checkpoint in {self.run} is from before"
+            f"--lr-warmup {warmup}, or with --clip-norm 1{precision}. The last checkpoint in {self.run} is from before"
         )

@@ -95,9 +95,11 @@ def cross_entropy(output: Tensor, image: Tensor) -> Tensor:
     """Sum over pixels of -(x log p + (1 - x) log(1 - p)) for image x and output p: [batch, C, H, W] twice -> [batch].
 
     The Bernoulli decoder of Kingma & Welling 2014, appendix C.1. Of grey values it is no likelihood
-    (Loaiza-Ganem & Cunningham 2019), but widely used all the same. PyTorch bounds the logarithms below by -100.
+    (Loaiza-Ganem & Cunningham 2019), but widely used all the same. PyTorch bounds the logarithms below by -100, and
+    refuses an output that is no number: it goes around.
     """
-    return F.binary_cross_entropy(output, image, reduction="none").flatten(1).sum(1)
+    error = F.binary_cross_entropy(output.nan_to_num(), image, reduction="none") + 0 * output
+    return error.flatten(1).sum(1)
 
 
 def as_it_is(error: Tensor, _values: int) -> Tensor:

@@ -259,6 +259,9 @@ class PriorFit(nn.Module):
             with torch.no_grad():
                 for parameter, values in zip(self.averaged.log_var.parameters(), found, strict=True):
                     parameter.copy_(values)
+                bias = self.averaged.log_var.bias
+                if not bias.any():  # of a decoder that shows the same whatever the latents: see has_variances
+                    bias.fill_(torch.finfo(bias.dtype).tiny)
 
     def _latents(self, count: int) -> tuple[Tensor, Tensor]:
         """`count` random images for each process: rows of this one's, [count], and draws from their posteriors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,9 +107,10 @@ def _draw_loss_curve(run: Path, steps: int) -> None:
                 axes.plot(*zip(*points, strict=True), color=color, label=f"{name}, {split}", **style)
     axes.set(xlabel="step", ylabel="loss per image (nats)")
     axes.set_title(f"Training of {as_text(run.resolve().name)}", parse_math=False)
-    evaluated = [record for record in records if record["split"] == "validation"]
+    finite = [record for record in records if math.isfinite(record["total"])]
+    evaluated = [record for record in finite if record["split"] == "validation"]
     if evaluated:  # the first steps would leave no room for the rest
-        later = [record for record in records if record["step"] >= evaluated[0]["step"]]
+        later = [record for record in finite if record["step"] >= evaluated[0]["step"]]
         terms = [record[name] for record in later for name in ("total", "reconstruction", "kl")]
         low = min(0, *terms)  # a density, unlike a sum of squares, can exceed 1
         axes.set_ylim(1.05 * low, max(terms) - 0.05 * low if low else 2 * evaluated[0]["total"])

@@ -107,6 +107,7 @@ def resume(data: DataSet, run: Path, progress: Progress = SILENT, world: World =
         vae = build(config.network, data.image_shape, config.latent_dim)
         training = _Run(data, run, config, vae, world.select_device(config.device), progress, world)
         saved.restore(training.vae, training.averaged, training.optimiser)
+        world.largest(0)  # all have read the checkpoint, before the first replaces it
         training.go(first_step(saved, config), saved)
 
 
@@ -306,8 +307,10 @@ class _Run:
 
     def _begin(self, first_step: int, saved: Checkpoint | None) -> None:
         LocalStore(str(self.run)).sweep((CONFIG, checkpoint.FILE_NAME, DIVERGED))  # what killed processes left
-        if saved is None or first_step < saved.step:
-            self._save(first_step)  # before all else: from here on the run can be resumed
+        # Before all else: from here on the run can be resumed, as it is configured now. A prior that goes on is not in
+        # memory yet; its run has that from its next checkpoint on.
+        if saved is None or (self.config != saved.config and first_step <= self.config.steps):
+            self._save(first_step)
         about = {"config": self.config.as_dict(), "data": self.data.describe(), "packages": package_versions()}
         about |= {"source": dict(self.data.origin)} if self.data.origin else {}
         with whole_file(self.run / CONFIG) as partial:

@@ -11,7 +11,7 @@ from vae_gen.files import as_text
 from vae_gen.manifest import DECODER, ENCODER
 from vae_gen.shell import quoted
 from vae_gen_train.checkpoint import Checkpoint
-from vae_gen_train.config import TrainConfig
+from vae_gen_train.config import FOR_PICTURES, TrainConfig
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.nets import VAE
 from vae_gen_train.objective import OBJECTIVES
@@ -41,7 +41,10 @@ def open_run(run: Path) -> Networks:
             "data": checkpoint.data,
             "packages": checkpoint.packages,
         },
-        metrics={"command": _command(config, *remembered(run)), **_metrics(run, checkpoint.step, config)},
+        metrics={
+            "command": _command(config, checkpoint.data["train_images"], *remembered(run)),
+            **_metrics(run, checkpoint.step, config),
+        },
         note=f"{run} is not finished: {unfinished}; go on with vae-gen train --resume {quoted(run)}"
         if unfinished
         else "",
@@ -58,9 +61,11 @@ def _unfinished(checkpoint: Checkpoint, vae: VAE) -> str:
     return f"step {step:,} of {steps:,}{but}"
 
 
-def _command(config: TrainConfig, data: Path | None, data_options: DataOptions) -> str:
-    """The command line that repeats the run, without where somebody keeps their files."""
+def _command(config: TrainConfig, pictures: int, data: Path | None, data_options: DataOptions) -> str:
+    """The command line that repeats the run on so many pictures, without where somebody keeps their files."""
     preset = TrainConfig.from_preset(config.preset).as_dict()
+    for_so_many = TrainConfig.from_preset(config.preset, pictures, lr_warmup=config.lr_warmup).as_dict()
+    preset |= {name: for_so_many[name] for name in FOR_PICTURES}
     left_out = {"preset", "network", "processes", "evaluate_every", "checkpoint_every", "picture_every", "log_every"}
     changed = {
         name: value for name, value in config.as_dict().items() if name not in left_out and value != preset[name]
