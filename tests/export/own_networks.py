@@ -198,6 +198,16 @@ class OfTheBatch(Halves):
         return self.decoder(z - z.mean(0))
 
 
+class OfTheFirst(Halves):
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z - z[:1])
+
+
+class OfThoseBefore(Halves):
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z.cumsum(0))
+
+
 class Decides(Halves):
     def decode(self, z: Tensor) -> Tensor:
         image = self.decoder(z)

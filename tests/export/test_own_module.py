@@ -207,6 +207,8 @@ def test_what_nobody_can_tell_is_not_called_missing() -> None:
         (HERE + "NotFinite", NetworkError, "the decoder makes values that are not finite"),
         (HERE + "Random", NetworkError, "two runs of the encoder on the same input differ"),
         (HERE + "OfTheBatch", NetworkError, "what the decoder makes of a row depends on the others in its batch"),
+        (HERE + "OfTheFirst", NetworkError, "what the decoder makes of a row depends on the others in its batch"),
+        (HERE + "OfThoseBefore", NetworkError, "what the decoder makes of a row depends on the others in its batch"),
     ],
 )
 def test_what_cannot_be_exported_says_why(module: str, error: type[Exception], message: str) -> None:
