@@ -79,6 +79,14 @@ class InPlace(Halves):
         return self.decoder(z.mul_(2) / 2)
 
 
+class Tied(Halves):
+    """One matrix under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder.spread.weight = self.encoder.mean.weight
+
+
 Distribution = namedtuple("Distribution", "z logvar loc")
 
 

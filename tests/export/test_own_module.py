@@ -15,7 +15,7 @@ import onnx
 import pytest
 import torch
 import vae_gen
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 from vae_gen.cli import main
 from vae_gen.errors import BundleError, DataError, NetworkError, UsageError
@@ -25,7 +25,7 @@ from vae_gen_export.sources.own_module import open_module
 
 from tests.conftest import MODELS
 from tests.export import own_networks
-from tests.export.own_networks import SHAPE, Halves, Rows
+from tests.export.own_networks import SHAPE, Halves, Rows, Tied
 
 HERE = "tests.export.own_networks:"
 Z = np.random.default_rng(1).standard_normal((5, 3)).astype(np.float32)
@@ -120,6 +120,22 @@ def test_weights_are_read(form: str, tmp_path: Path) -> None:
     if form == "pt" and sys.platform == "linux":
         unspoken = path.rename(tmp_path / os.fsdecode(b"w\xff.pt"))
         assert open_module(HERE + "Halves", unspoken, 3).training["weights"] == "w\ufffd.pt"
+
+
+def test_a_tensor_of_two_names_may_be_in_the_file_once(tmp_path: Path) -> None:
+    network, path = Tied(), tmp_path / "weights.safetensors"
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    save_model(network, str(path))
+    assert len(load_file(path)) == len(network.state_dict()) - 1
+    source = open_module(HERE + "Tied", path, 3)
+    mean, spread, image = halves(network)
+    encoded = source.reference("encoder.onnx", IMAGES)
+    np.testing.assert_array_equal(encoded["mean"], mean)
+    np.testing.assert_array_equal(encoded["log_var"], spread)
+    np.testing.assert_array_equal(source.reference("decoder.onnx", Z)["image"], image)
+    with pytest.raises(DataError, match=r"does not fit Halves: it lacks encoder\.(mean|spread)\.weight$"):
+        open_module(HERE + "Halves", path, 3)
 
 
 def write(path: Path, content: Any) -> None:

@@ -24,11 +24,14 @@ REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 def load_weights(network: nn.Module, path: Path) -> None:
     """Put the tensors of `path` into `network`: safetensors, or a state dict that torch.save has written.
 
+    Of tensors that are one in the network, a file may hold one alone, as safetensors' `save_model` writes it.
     Raises DataError if it cannot be read without running what is in it, or has other tensors than the network.
     """
     found = _read(path)
     expected = network.state_dict()
-    missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
+    filled = {_place(expected[name]) for name in expected.keys() & found.keys()}
+    missing = {name for name in expected.keys() - found.keys() if _place(expected[name]) not in filled}
+    unexpected = found.keys() - expected.keys()
     other = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     problems = []
     if missing:
@@ -40,7 +43,12 @@ def load_weights(network: nn.Module, path: Path) -> None:
         problems.append(f"it has {listed(sizes)}")
     if problems:
         raise DataError(f"{path} does not fit {type(network).__name__}: {'; '.join(problems)}")
-    network.load_state_dict(found)
+    network.load_state_dict(found, strict=False)  # that was checked
+
+
+def _place(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """Where the values lie, the same for two names of one tensor."""
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
 def _read(path: Path) -> dict[str, Tensor]:
