@@ -20,7 +20,7 @@ OURS = "vae-gen."
 def trace(network: nn.Module, example: Tensor, input_name: str, output_names: Sequence[str]) -> onnx.ModelProto:
     """The graph of `network`, of which `example` [batch, ...] is an input, with the one free axis `batch`.
 
-    Raises NetworkError if PyTorch cannot follow what the network does.
+    Raises NetworkError if PyTorch cannot follow what the network does, or only with an `if` or a loop in the graph.
     """
     try:
         with silence():
@@ -46,6 +46,13 @@ def trace(network: nn.Module, example: Tensor, input_name: str, output_names: Se
     assert program is not None
     no_limit = 2**40  # fold constants of any size: turned kernels are computed here, not in every engine
     graph = onnxscript.optimizer.optimize(program.model_proto, input_size_limit=no_limit, output_size_limit=no_limit)
+    choosing = [node.op_type for node in graph.graph.node if any(each.HasField("g") for each in node.attribute)]
+    if choosing:
+        raise NetworkError(
+            f"PyTorch makes a graph with {choosing[0]} of what turns {input_name} into {' and '.join(output_names)}, "
+            "and no graph of a bundle has an `if` or a loop that depends on values, not even by torch.cond. "
+            "Compute both ways and choose with torch.where"
+        )
     plain = clean(_renamed(graph))
     for value in (*plain.graph.input, *plain.graph.output):
         batch = value.type.tensor_type.shape.dim[0]

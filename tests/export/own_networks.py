@@ -222,6 +222,13 @@ class Decides(Halves):
         return image if image.sum() > -1 else 1 - image
 
 
+class DecidesByCond(Halves):
+    def decode(self, z: Tensor) -> Tensor:
+        image = self.decoder(z)
+        made: Tensor = torch.cond(z.abs().sum() > -1, lambda image: image.clone(), lambda image: 1 - image, (image,))
+        return made
+
+
 class NoSuchOperator(Halves):
     def decode(self, z: Tensor) -> Tensor:
         return self.decoder(z) * torch.linalg.svdvals(self.decoder(z)).sum().sign()

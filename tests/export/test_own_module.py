@@ -254,6 +254,7 @@ def test_sizes_that_do_not_fit_the_network(options: dict[str, Any], message: str
     ("name", "message"),
     [
         ("Decides", r"GuardOnDataDependentSymNode: .*\(own_networks.py, line \d+\). It follows no `if`"),
+        ("DecidesByCond", "a graph with If of what turns z into image, .*not even by torch.cond"),
         ("NoSuchOperator", "No ONNX function found for .*svd"),
         ("FixedBatch", "of 2 rows and no other number: the network takes the batch size for a constant"),
     ],
