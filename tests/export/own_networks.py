@@ -87,6 +87,23 @@ class Tied(Halves):
         self.encoder.spread.weight = self.encoder.mean.weight
 
 
+class Grouped(Halves):
+    """Transposed convolutions in 4 groups, of 4 * 3 * 4 * 4 and 12 * 1 * 2 * 1 weights, and one in one group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [
+            nn.ConvTranspose2d(4, 12, 4, groups=4),
+            nn.Tanh(),
+            nn.ConvTranspose2d(12, 4, (2, 1), groups=4),
+            nn.Tanh(),
+            nn.ConvTranspose2d(4, 3, 1),
+        ]
+        self.decoder = nn.Sequential(
+            nn.Linear(LATENTS, 4), nn.Tanh(), nn.Unflatten(1, (4, 1, 1)), *layers, nn.Sigmoid()
+        )
+
+
 Distribution = namedtuple("Distribution", "z logvar loc")
 
 

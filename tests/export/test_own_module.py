@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -97,6 +98,19 @@ def test_a_decoder_alone_is_one_file(name: str, tmp_path: Path, capsys: pytest.C
     (tmp_path / "folder.onnx").mkdir()
     assert main([*arguments[:-1], str(tmp_path / "folder.onnx"), "--overwrite"]) == 1
     assert "is a directory; a name that ends in .onnx" in capsys.readouterr().err
+
+
+def test_how_many_weights_groups_become_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["export", "--module", HERE + "Grouped", "--latent-dim", "3", "--no-fold", "--out"]
+    assert main([*arguments, str(tmp_path / "grouped.onnx")]) == 0
+    assert "groups there: their 216 weights become 864\n" in capsys.readouterr().err
+    tensors = onnx.load(tmp_path / "grouped.onnx").graph.initializer
+    assert sorted(math.prod(each.dims) for each in tensors if len(each.dims) == 4) == [12, 4 * 24, 4 * 192]
+    np.testing.assert_allclose(
+        vae_gen.load(tmp_path / "grouped.onnx").decode(Z), halves(own_networks.Grouped())[2], atol=2e-6
+    )
+    assert main([*arguments[:2], HERE + "Halves", *arguments[3:], str(tmp_path / "halves.onnx")]) == 0
+    assert "groups" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["safetensors", "pt", "nested"])

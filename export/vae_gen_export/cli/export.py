@@ -133,8 +133,6 @@ def export(
     if source is not None:
         messages.tell_if_shadowed(source, quiet)
         model = open_source(source)
-        if model.note:
-            messages.say(model.note, quiet)
     else:
         assert module is not None
         assert latent_dim is not None
@@ -142,6 +140,8 @@ def export(
             sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
         alone = publish.is_decoder_alone(out)
         model = open_module(module, weights, latent_dim, image_size, channels, value_range or UNIT, alone)
+    if model.note:
+        messages.say(model.note, quiet)
     manifest = publish.publish(model, out, name, licence, fold, overwrite, variant)
     for file, counts in manifest.export["simplified"].items():
         before, after = counts["multiply_adds_before"], counts["multiply_adds_after"]

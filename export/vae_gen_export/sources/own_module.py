@@ -69,6 +69,21 @@ def open_module(
         latent_dim=latent_dim,
         image_shape=shape,
         training={"module": name, **about, "packages": {"torch": metadata.version("torch")}},
+        note=_note_of_groups(nn.ModuleList(parts.values())),
+    )
+
+
+def _note_of_groups(network: nn.Module) -> str:
+    """How many weights transposed convolutions in groups have, and in one group, as `plain` writes them."""
+    kinds = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+    grouped = [layer for layer in network.modules() if isinstance(layer, kinds) and layer.groups > 1]
+    if not grouped:
+        return ""
+    before = sum(layer.weight.numel() for layer in grouped)
+    after = sum(layer.weight.numel() * layer.groups for layer in grouped)
+    return (
+        "transposed convolutions in groups become dense, as not every engine computes groups there: "
+        f"their {before:,} weights become {after:,}"
     )
 
 
