@@ -77,8 +77,8 @@ def test_json_is_all_that_is_on_stdout(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_graph_that_does_not_agree_is_not_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoilt(model: onnx.ModelProto) -> tuple[onnx.ModelProto, vae_gen_export.simplify.Simplification]:
-        model, what = simplify(model)
+    def spoilt(model: onnx.ModelProto, fold: bool) -> tuple[onnx.ModelProto, vae_gen_export.simplify.Simplification]:
+        model, what = simplify(model, fold)
         (bias,) = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 1]
         bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(1e-3), bias.name))
         return model, what
@@ -91,12 +91,45 @@ def test_a_graph_that_does_not_agree_is_not_written(
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 
 
+@pytest.mark.parametrize("large", [300, 3000])
+def test_a_graph_that_folding_makes_less_exact_is_only_tidied(
+    large: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """y = sigmoid((relu(x a + large) - large) b): folded, large * b is taken off only from the sum."""
+    random = np.random.default_rng(0)
+    constants = {
+        "a": random.standard_normal((6, 50)),
+        "b": random.standard_normal((50, 60)),
+        "large": np.float64(large),
+    }
+    text = """<ir_version: 8, opset_import: ["": 17]> agraph (float[n, 6] x) => (float[n, 60] y) {
+        h = MatMul(x, a) up = Add(h, large) passed = Relu(up) down = Sub(passed, large) unused = Tanh(h)
+        sum = MatMul(down, b) same = Identity(sum) y = Sigmoid(same)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.float32(values), name) for name, values in constants.items()
+    )
+    source, target = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    onnx.save(model, source)
+    assert main(["simplify", str(source), str(target), "--json"]) == 0
+    said = capsys.readouterr()
+    assert re.search(r"folded, the graph would differ from .*in\.onnx by .*e-.*, so it is only tidied\n", said.err)
+    values = json.loads(said.out)
+    assert values["rewrites"] == []
+    assert values["multiply_adds_before"] == values["multiply_adds_after"]
+    operations = [node.op_type for node in onnx.load(target).graph.node]
+    assert operations == ["MatMul", "Add", "Relu", "Sub", "MatMul", "Sigmoid"]
+    x = random.standard_normal((5, 6)).astype(np.float32)
+    np.testing.assert_allclose(outputs(target, x), outputs(source, x), atol=1e-5)
+
+
 @pytest.mark.parametrize(("spoilt", "where"), [("weight", r"( on x \[1, 6\])?: "), ("bias", r" on x \[1, 6\]: ")])
 def test_a_simplified_graph_that_cannot_run_is_called_that(
     spoilt: str, where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def shortened(model: onnx.ModelProto) -> tuple[onnx.ModelProto, vae_gen_export.simplify.Simplification]:
-        model, what = simplify(model)
+    def shortened(model: onnx.ModelProto, fold: bool) -> tuple[onnx.ModelProto, vae_gen_export.simplify.Simplification]:
+        model, what = simplify(model, fold)
         (tensor,) = [each for each in model.graph.initializer if len(each.dims) == (2 if spoilt == "weight" else 1)]
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[..., :-1], tensor.name))
         return model, what

@@ -14,6 +14,8 @@ from vae_gen.files import make_folder, whole_file
 if TYPE_CHECKING:
     import onnx
 
+    from vae_gen_export.simplify import Simplification
+
 WHEN = ("before", "after")
 
 
@@ -27,38 +29,32 @@ def simplify(source: Path, target: Path, overwrite: bool, as_json: bool, quiet: 
     """Make an ONNX graph cheaper without changing what it computes.
 
     Chains of affine layers take their cheapest form, channels that make no difference go, constants are computed.
-    The new graph is compared with the old one on random data, and written only if they agree.
+    The new graph is compared with the old one on random data, and written only if they agree. Where that would cost
+    accuracy, the graph is only tidied, and a message says so.
 
     \b
     vae-gen simplify decoder.onnx smaller.onnx
     """
     try:
-        import onnx
-
-        from vae_gen_export.simplify import simplify as simplified
-        from vae_gen_export.simplify.agreement import TOLERANCE, largest_difference, rounding
+        from vae_gen_export.simplify.agreement import TOLERANCE, rounding
     except ModuleNotFoundError as error:
         raise MissingExtraError("vae-gen simplify", error.name or "onnx", "train") from error
 
     if target.exists() and not overwrite:
         raise OutputError(f"{target} is there already; choose another name, or give --overwrite")
     before, bytes_before = _read(source), source.stat().st_size
-    try:
-        after, what = simplified(before)
-        onnx.checker.check_model(after)
-    except Exception as error:  # a graph may hold anything
-        kind, text = type(error).__name__, next(iter(str(error).splitlines()), "")
-        raise BundleError(
-            f"{source} cannot be simplified: {kind}: {text}; nothing was written. Please report this, with the file"
-        ) from error
-    try:
-        difference = largest_difference(before, after)
-    except BundleError as error:
-        raise BundleError(f"{source} and what it became cannot be compared: {error}; nothing was written") from error
+    after, what, difference = _simplified(source, before)
     allowed = TOLERANCE if difference <= TOLERANCE else TOLERANCE + rounding(before)
     if not difference <= allowed:
+        messages.say(
+            f"folded, the graph would differ from {source} by {difference:.2g} of the largest value, and at most "
+            f"{allowed:.2g} is allowed, so it is only tidied",
+            quiet,
+        )
+        after, what, difference = _simplified(source, before, fold=False)
+    if not difference <= allowed:
         raise BundleError(
-            f"the simplified graph differs from {source} by {difference:.2g} of the largest value, and at most "
+            f"the tidied graph differs from {source} by {difference:.2g} of the largest value, and at most "
             f"{allowed:.2g} is allowed; nothing was written. Please report this, with the file"
         )
     make_folder(target.parent)
@@ -77,6 +73,29 @@ def simplify(source: Path, target: Path, overwrite: bool, as_json: bool, quiet: 
         click.echo("\n".join([*steps, *[""] * bool(steps), f"{'':14}{WHEN[0]:>14}{WHEN[1]:>14}", *table]))
     messages.say(f"largest difference on random data: {difference:.2g} of the largest value", quiet)
     messages.say(f"written to {target}", quiet)
+
+
+def _simplified(
+    source: Path, before: onnx.ModelProto, fold: bool = True
+) -> tuple[onnx.ModelProto, Simplification, float]:
+    """What the graph in `source` becomes, what was done, and how much it differs. Raises BundleError."""
+    import onnx
+
+    from vae_gen_export.simplify import simplify
+    from vae_gen_export.simplify.agreement import largest_difference
+
+    try:
+        after, what = simplify(before, fold)
+        onnx.checker.check_model(after)
+    except Exception as error:  # a graph may hold anything
+        kind, text = type(error).__name__, next(iter(str(error).splitlines()), "")
+        raise BundleError(
+            f"{source} cannot be simplified: {kind}: {text}; nothing was written. Please report this, with the file"
+        ) from error
+    try:
+        return after, what, largest_difference(before, after)
+    except BundleError as error:
+        raise BundleError(f"{source} and what it became cannot be compared: {error}; nothing was written") from error
 
 
 def _read(source: Path) -> onnx.ModelProto:

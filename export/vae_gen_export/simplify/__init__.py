@@ -59,23 +59,23 @@ class Simplification:
         return rewrites + removals
 
 
-def simplify(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Simplification]:
+def simplify(model: onnx.ModelProto, fold: bool = True) -> tuple[onnx.ModelProto, Simplification]:
     """A graph that computes the same as `model` up to rounding, at no greater cost, and what was done.
 
-    Inputs, outputs, opset, metadata and doc strings stay. The batch is the first axis. What does not compute in
-    float32 is only tidied, and a graph that holds others (If, Loop) or sparse tensors is left as it is.
+    Inputs, outputs, opset, metadata and doc strings stay. The batch is the first axis. Without `fold` a graph is only
+    tidied, as is what does not compute in float32; one that holds others (If, Loop) or sparse tensors is left as it is.
     """
     with silence():  # of weights that are not finite, and of what onnx_ir leaves out
-        return _simplified(model)
+        return _simplified(model, fold)
 
 
-def _simplified(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Simplification]:
+def _simplified(model: onnx.ModelProto, fold: bool) -> tuple[onnx.ModelProto, Simplification]:
     left_alone = _is_beyond(model.graph)
     simplified = model if left_alone else tidy(model)
     before = total_multiply_adds(View(simplified))
     rewrites: list[Rewrite] = []
     removals: list[Removal] = []
-    while not left_alone:
+    while fold and not left_alone:
         simplified = reshape_early(simplified)
         simplified, removed = remove_channels(simplified)
         simplified, rewritten = rewrite_affine(simplified)
