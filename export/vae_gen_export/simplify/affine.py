@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx
 
 from vae_gen_export.simplify.convolutions import convolution, transposed_convolution
-from vae_gen_export.simplify.costs import multiply_adds, total_multiply_adds
+from vae_gen_export.simplify.costs import multiply_adds
 from vae_gen_export.simplify.forms import Choice, Cost, Form, Part, choices
 from vae_gen_export.simplify.regions import Region, regions
 from vae_gen_export.simplify.view import View
@@ -72,8 +72,7 @@ def _build(part: Part, choice: Choice) -> Form | None:
     """The form that was chosen for a part, if it can be built, is really cheaper, and computes the same."""
     try:
         form = choice.build(part)
-        cheaper = form is not None and _cost_of_form(form) < _cost_of_nodes(part.view, part.nodes)
-        return form if form is not None and cheaper and form.agrees() else None
+        return form if form is not None and form.cost < part.cost and form.agrees() else None
     except Exception:  # as with the probe
         return None
 
@@ -84,7 +83,7 @@ def _cheapest(region: Region, rejected: Rejected) -> list[tuple[Part, Choice]]:
     steps: list[tuple[int, tuple[Part, Choice] | None]] = [(0, None)]
     sources = [_only(_needed_later(region, begin)) for begin in range(len(numbers))]
     for end in range(1, len(numbers) + 1):
-        best = _add(costs[end - 1], _cost_of_nodes(view, (numbers[end - 1],)))
+        best = _add(costs[end - 1], (multiply_adds(view, view.nodes[numbers[end - 1]]), 1))
         step: tuple[int, tuple[Part, Choice] | None] = (end - 1, None)
         for begin in range(end):
             if sources[begin] is None:
@@ -127,26 +126,10 @@ def _only(names: set[str]) -> str | None:
     return next(iter(names)) if len(names) == 1 else None
 
 
-def _cost_of_nodes(view: View, numbers: tuple[int, ...]) -> Cost:
-    return sum(multiply_adds(view, view.nodes[number]) for number in numbers), len(numbers)
-
-
-def _cost_of_form(form: Form) -> Cost:
-    """What a form really costs."""
-    part = form.part
-    source, *outputs = (
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *part.view.shapes[name]])
-        for name in (part.source, *part.outputs)
-    )
-    graph = onnx.helper.make_graph(form.nodes, "form", [source], outputs, form.tensors())
-    view = View(onnx.helper.make_model(graph, opset_imports=part.view.model.opset_import))
-    return total_multiply_adds(view), len(form.nodes)
-
-
 def _saving(forms: Iterable[Form]) -> Cost:
     saved = (0, 0)
     for form in forms:
-        before, after = _cost_of_nodes(form.part.view, form.part.nodes), _cost_of_form(form)
+        before, after = form.part.cost, form.cost
         saved = _add(saved, (before[0] - after[0], before[1] - after[1]))
     return saved
 
@@ -161,8 +144,8 @@ def _describe(form: Form) -> Rewrite:
         part.outputs,
         part.operations,
         tuple(node.op_type for node in form.nodes),
-        _cost_of_nodes(part.view, part.nodes)[0],
-        _cost_of_form(form)[0],
+        part.cost[0],
+        form.cost[0],
     )
 
 

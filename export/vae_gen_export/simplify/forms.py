@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import onnx
 
-from vae_gen_export.simplify.costs import multiply_adds
+from vae_gen_export.simplify.costs import multiply_adds, total_multiply_adds
 from vae_gen_export.simplify.evaluation import Float64, Subgraph, matrix_of
 from vae_gen_export.simplify.regions import Region, subgraph
 from vae_gen_export.simplify.view import Array, Shape, View
@@ -52,8 +53,8 @@ class Part:
         return tuple(self.view.nodes[number].op_type for number in self.nodes)
 
     @property
-    def multiply_adds(self) -> int:
-        return sum(multiply_adds(self.view, self.view.nodes[number]) for number in self.nodes)
+    def cost(self) -> Cost:
+        return sum(multiply_adds(self.view, self.view.nodes[number]) for number in self.nodes), len(self.nodes)
 
     def run(self) -> Subgraph:
         return subgraph(self.view, [self.view.nodes[number] for number in self.nodes], self.source, [*self.outputs])
@@ -85,6 +86,18 @@ class Form:
             onnx.numpy_helper.from_array(values.astype(np.float32) if values.dtype == np.float64 else values, name)
             for name, values in self.constants.items()
         ]
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What it really costs, once it is whole."""
+        part = self.part
+        source, *outputs = (
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *part.view.shapes[name]])
+            for name in (part.source, *part.outputs)
+        )
+        graph = onnx.helper.make_graph(self.nodes, "form", [source], outputs, self.tensors())
+        view = View(onnx.helper.make_model(graph, opset_imports=part.view.model.opset_import))
+        return total_multiply_adds(view), len(self.nodes)
 
     def agrees(self) -> bool:
         """Whether it makes of random rows what the part makes of them."""
@@ -190,7 +203,7 @@ def narrow(values: Float64, made: Float64) -> Float64:
 def dense(part: Part) -> Choice | None:
     view = part.view
     weights = view.size(part.source) * sum(map(view.size, part.outputs))
-    if weights > MOST_WEIGHTS or view.size(part.source) * part.multiply_adds > MOST_WORK:
+    if weights > MOST_WEIGHTS or view.size(part.source) * part.cost[0] > MOST_WORK:
         return None
     nodes = 1 + (len(view.shapes[part.source]) != 1) + (len(part.outputs) > 1)
     nodes += sum(len(view.shapes[name]) != 1 for name in part.outputs)
