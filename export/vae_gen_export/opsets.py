@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import onnx
 
 from vae_gen_export.simplify.view import View, attributes, own_opset
@@ -15,8 +17,7 @@ def in_oldest_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     Between these opsets operators got more types and attributes; what the nodes mean did not change. (Split alone
     is written anew: where opset 18 has the number of its outputs, their sizes are the same in all.)
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = deepcopy(model)
     _give_sizes(copy)
     ours = own_opset(copy)
     newest = ours.version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from copy import deepcopy
 from importlib import metadata
 
 import onnx
@@ -22,8 +23,7 @@ def bundle_id(*models: onnx.ModelProto) -> str:
 
 def stamp(model: onnx.ModelProto, description: Description) -> onnx.ModelProto:
     """A copy of `model`, an encoder or a decoder, that says what it is."""
-    stamped = onnx.ModelProto()
-    stamped.CopyFrom(model)
+    stamped = deepcopy(model)
     stamped.ir_version = IR_VERSION
     stamped.producer_name = "vae-gen"
     stamped.producer_version = metadata.version("vae-gen")

@@ -20,7 +20,7 @@ from vae_gen_export.simplify.channels import Removal, remove_channels
 from vae_gen_export.simplify.costs import total_multiply_adds
 from vae_gen_export.simplify.endings import reshape_early
 from vae_gen_export.simplify.tidy import tidy
-from vae_gen_export.simplify.view import View
+from vae_gen_export.simplify.view import View, keep_shapes
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _simplified(model: onnx.ModelProto, fold: bool) -> tuple[onnx.ModelProto, Si
             break
         simplified = tidy(simplified)
     after = total_multiply_adds(View(simplified))
-    _keep_shapes(simplified.graph, {value.name for value in model.graph.value_info})
+    keep_shapes(simplified.graph, {value.name for value in model.graph.value_info})
     return simplified, Simplification(before, after, tuple(rewrites), tuple(removals))
 
 
@@ -97,10 +97,3 @@ def _is_beyond(graph: onnx.GraphProto) -> bool:
     found = [attribute for node in graph.node for attribute in node.attribute]
     sparse = graph.sparse_initializer or any(attribute.HasField("sparse_tensor") for attribute in found)
     return bool(sparse) or any(attribute.HasField("g") or attribute.graphs for attribute in found)
-
-
-def _keep_shapes(graph: onnx.GraphProto, names: set[str]) -> None:
-    """Of the shapes noted in the graph, keep those of these tensors; anyone can infer the others."""
-    kept = [value for value in graph.value_info if value.name in names]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)

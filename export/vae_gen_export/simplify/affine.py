@@ -8,6 +8,7 @@ region costs least, is found by dynamic programming over the places between the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 
 import onnx
@@ -16,7 +17,7 @@ from vae_gen_export.simplify.convolutions import convolution, transposed_convolu
 from vae_gen_export.simplify.costs import multiply_adds
 from vae_gen_export.simplify.forms import Choice, Cost, Form, Part, choices
 from vae_gen_export.simplify.regions import Region, regions
-from vae_gen_export.simplify.view import View
+from vae_gen_export.simplify.view import View, keep_shapes
 
 Rejected = set[tuple[str, tuple[str, ...], str]]  # source, outputs, form
 
@@ -153,8 +154,7 @@ def _replace(view: View, forms: list[Form]) -> onnx.ModelProto:
     """A copy of the graph with the forms' nodes where the first of those that they replace stood."""
     first = {min(form.part.nodes): form for form in forms}
     gone = {number for form in forms for number in form.part.nodes}
-    model = onnx.ModelProto()
-    model.CopyFrom(view.model)
+    model = deepcopy(view.model)
     del model.graph.node[:]
     for number, node in enumerate(view.nodes):
         if number in first:
@@ -163,8 +163,5 @@ def _replace(view: View, forms: list[Form]) -> onnx.ModelProto:
             model.graph.node.append(node)
     for form in forms:
         model.graph.initializer.extend(form.tensors())
-    known = {name for node in model.graph.node for name in node.output}
-    kept = [value for value in model.graph.value_info if value.name in known]
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(kept)
+    keep_shapes(model.graph, {name for node in model.graph.node for name in node.output})
     return model

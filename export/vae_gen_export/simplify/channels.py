@@ -8,6 +8,7 @@ of zero is a constant: what the second layer makes of it goes into that one's bi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,8 +120,7 @@ def _narrowed(
         return None
     bias = second.bias + np.where(needed, 0, weights.sum(2) * values).sum(1)
 
-    model = onnx.ModelProto()
-    model.CopyFrom(view.model)
+    model = deepcopy(view.model)
     graph = model.graph
     _set(view, graph, first, first.weight[needed], first.bias[needed])
     kernel = second.weight.shape[2:]
@@ -140,8 +140,7 @@ def _activated(view: View, first: Layer, between: list[onnx.NodeProto]) -> Float
     source, names = first.node.output[0], [node.output[0] for node in activations]
     chained = []
     for node, name in zip(activations, [source, *names], strict=False):
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
+        copy = deepcopy(node)
         copy.input[0] = name
         chained.append(copy)
     run = Subgraph(chained, view.constants, source, names[-1:], view.model.opset_import, None)

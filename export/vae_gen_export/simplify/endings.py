@@ -7,10 +7,12 @@ Sigmoid, the more the smaller the layer is; 0 to 12 % with a Clip or Relu, thoug
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import onnx
 
 from vae_gen_export.simplify.channels import ACTIVATIONS
-from vae_gen_export.simplify.view import View
+from vae_gen_export.simplify.view import View, keep_shapes
 
 RENAMING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}  # of axes: values stay in their order
 ARITHMETIC = {"Add", "Div", "Mul", "Sub"}
@@ -18,8 +20,7 @@ ARITHMETIC = {"Add", "Div", "Mul", "Sub"}
 
 def reshape_early(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with each output made by what works on every value by itself, if only a Reshape comes after that."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = deepcopy(model)
     view = View(made)
     places: dict[int, float] = {}
     reshaped: set[str] = set()
@@ -37,9 +38,7 @@ def reshape_early(model: onnx.ModelProto) -> onnx.ModelProto:
     order = sorted(range(len(view.nodes)), key=lambda number: places.get(number, number))
     del made.graph.node[:]
     made.graph.node.extend(view.nodes[number] for number in order)
-    known = [value for value in made.graph.value_info if value.name not in reshaped]
-    del made.graph.value_info[:]
-    made.graph.value_info.extend(known)
+    keep_shapes(made.graph, {value.name for value in made.graph.value_info} - reshaped)
     return made
 
 

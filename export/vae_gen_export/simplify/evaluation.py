@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,7 @@ class Subgraph:
 
 def in_float64(model: onnx.ModelProto) -> Callable[[dict[str, Array]], dict[str, Array]]:
     """A whole graph of float32, its inputs and outputs by name, that computes in float64 and rounds at the end."""
-    double = onnx.ModelProto()
-    double.CopyFrom(model)
+    double = deepcopy(model)
     for tensor in double.graph.initializer:
         tensor.CopyFrom(onnx.numpy_helper.from_array(as_float64(onnx.numpy_helper.to_array(tensor)), tensor.name))
     evaluator = _evaluator(double)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import onnx
 import onnx_ir
 import onnxscript.optimizer
@@ -15,8 +17,7 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Functions of the model itself are inlined. Initialisers are no inputs that could be overridden.
     """
-    renamed = onnx.ModelProto()
-    renamed.CopyFrom(model)
+    renamed = deepcopy(model)
     for named in (*renamed.opset_import, *renamed.graph.node):
         named.domain = "" if named.domain == "ai.onnx" else named.domain
     graph = onnx_ir.from_proto(renamed)

@@ -38,9 +38,7 @@ class View:
         self.model = model
         self.graph = model.graph
         self.nodes: list[onnx.NodeProto] = list(model.graph.node)
-        self.constants: dict[str, Array] = {
-            tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
-        }
+        self.constants = constants_of(model.graph)
         self.outputs = {value.name for value in model.graph.output}
         self.users: dict[str, list[int]] = {}  # tensor -> numbers of the nodes that take it
         for number, node in enumerate(self.nodes):
@@ -104,6 +102,17 @@ class View:
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+
+
+def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def keep_shapes(graph: onnx.GraphProto, names: set[str]) -> None:
+    """Of the shapes noted in the graph, keep those of these tensors; anyone can infer the others."""
+    kept = [value for value in graph.value_info if value.name in names]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
 
 
 def as_float64(values: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from vae_gen.errors import BundleError
 
 from vae_gen_export.plain import clean
+from vae_gen_export.simplify.view import constants_of
 
 
 def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Matrices and kernels stored as float16, and cast to float32 before they are used."""
-    made = _copy(model)
+    made = deepcopy(model)
     graph = made.graph
     casts = []
     for tensor in graph.initializer:
@@ -37,7 +39,7 @@ def with_byte_pixels(decoder: onnx.ModelProto) -> onnx.ModelProto:
     What is affine in it comes first, so that it can become part of a linear layer before it; values are clipped after
     that, once, and not at all behind a sigmoid.
     """
-    made = _copy(decoder)
+    made = deepcopy(decoder)
     graph = made.graph
     (image,) = graph.output
     batch, channels, height, width = image.type.tensor_type.shape.dim
@@ -81,7 +83,7 @@ def _maker_of_values(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None
 
 
 def _limits(graph: onnx.GraphProto, clip: onnx.NodeProto) -> list[float]:
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = constants_of(graph)
     return [constants[name].item() for name in clip.input[1:] if name in constants]
 
 
@@ -90,7 +92,7 @@ def with_fixed_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
 
     What needs this is OpenCV 4, which also wants transposed convolutions that take off as much at the end as before.
     """
-    made = _copy(model)
+    made = deepcopy(model)
     for value in (*made.graph.input, *made.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = batch
     if any(node.op_type == "Shape" for node in made.graph.node):  # it is known now
@@ -114,7 +116,7 @@ def with_fixed_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
 
 def _pad_evenly(graph: onnx.GraphProto) -> None:
     """Zeros at one end of a transposed convolution's kernel where less is taken off there, so that as much can be."""
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = constants_of(graph)
     for node in graph.node:
         if node.op_type != "ConvTranspose" or node.input[1] not in constants:
             continue
@@ -131,9 +133,3 @@ def _pad_evenly(graph: onnx.GraphProto) -> None:
         graph.initializer.append(numpy_helper.from_array(weight, node.input[1]))
         attributes["pads"].ints[:] = most * 2
         attributes["kernel_shape"].ints[:] = weight.shape[2:]
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    return made
