@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -27,3 +29,11 @@ def tree(folder: str | Path) -> dict[str, bytes]:
 def hashes(folder: str | Path) -> dict[str, str]:
     """The hash of every file in a folder, by its path."""
     return {path: sha256(content).hexdigest() for path, content in tree(folder).items()}
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait for it, half a minute at most."""
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

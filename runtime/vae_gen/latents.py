@@ -16,10 +16,12 @@ from __future__ import annotations
 import math
 import operator
 import os
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
 
+from vae_gen.defaults import MAX_TEMPERATURE
 from vae_gen.errors import UsageError
 
 Latents = npt.NDArray[np.float32]  # [n, latent_dim]
@@ -33,15 +35,25 @@ def fresh_seed() -> int:
     return int.from_bytes(os.urandom(4))
 
 
-def check_seed(seed: int) -> None:
-    """Raise UsageError unless `seed` is in 0 ... 2^64 - 1."""
-    if not 0 <= seed <= MAX_SEED:
+def checked_seed(seed: int) -> int:
+    """`seed` as Python's own number. Raises UsageError unless it is a whole one in 0 ... 2^64 - 1."""
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise UsageError(f"seed is {seed!r}; it must be a whole number")
+    if not 0 <= operator.index(seed) <= MAX_SEED:
         raise UsageError(f"seed is {seed}; it must be between 0 and 2**64 - 1")
+    return operator.index(seed)
+
+
+def checked_temperature(temperature: float) -> float:
+    """`temperature` as Python's own number. Raises UsageError unless it is in 0 ... MAX_TEMPERATURE."""
+    if not (isinstance(temperature, Real) and 0 <= temperature <= MAX_TEMPERATURE):
+        raise UsageError(f"temperature is {temperature!r}; it must be a number between 0 and {MAX_TEMPERATURE}")
+    return float(temperature)
 
 
 def check_range(seed: int, start: int, count: int) -> None:
     """Raise UsageError unless `seed` is in 0 ... 2^64 - 1 and start ... start + count - 1 in 0 ... 2^63 - 1."""
-    check_seed(seed)
+    checked_seed(seed)
     if count < 0:
         raise UsageError(f"{count} images are asked for; it must be at least 0")
     if start < 0 or start + count - 1 > MAX_INDEX:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import secrets
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,11 @@ import numpy.typing as npt
 from vae_gen.bundles import find
 from vae_gen.cpus import usable_cpus
 from vae_gen.decoder import Decoder, files_of
-from vae_gen.defaults import MAX_TEMPERATURE, MAX_THREADS
+from vae_gen.defaults import MAX_THREADS
 from vae_gen.errors import BundleError, DataError, UsageError
 from vae_gen.graph import Graph
 from vae_gen.images import ByteImages, FloatImages, check_range
-from vae_gen.latents import Latents, draw
+from vae_gen.latents import Latents, checked_temperature, draw
 from vae_gen.manifest import DECODER, ENCODER, MANIFEST, Description, Manifest, sha256_of
 from vae_gen.reading import Range, Reading
 
@@ -162,8 +161,7 @@ class Model:
         nobody is told: to make images again, give it, 0 to 2^64 - 1. `temperature`, 0 to 100, scales the latents.
         Raises UsageError if a value is out of range.
         """
-        if not (isinstance(temperature, Real) and 0 <= temperature <= MAX_TEMPERATURE):
-            raise UsageError(f"temperature is {temperature!r}; it must be a number between 0 and {MAX_TEMPERATURE}")
+        temperature = checked_temperature(temperature)
         seed = secrets.randbits(64) if seed is None else seed  # more than `fresh_seed`'s bits: nobody types it again
         return self.decode(draw(seed, start, count, self.latent_dim) * np.float32(temperature))
 

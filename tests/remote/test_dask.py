@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import distributed
@@ -27,19 +27,12 @@ from vae_gen.model import load
 
 from tests.conftest import MODELS
 from tests.disks import disk_in_memory, remount
-from tests.runs import VAE_GEN, hashes
+from tests.runs import VAE_GEN, hashes, until
 
 # A small batch makes the run slow enough that something can happen in its midst.
 SLOW = ["--model", "tiny", "--n", "30000", "--seed", "3", "--batch-size", "8"]
 WHAT = ["sample", *SLOW, "--format", "npy", "--shard-size", "1000", "--latents", "--grid", "2x2"]
 PARTS = 30
-
-
-def until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pickle
 import re
@@ -56,6 +57,30 @@ def test_a_run_is_of_a_seed_or_of_given_latents() -> None:
     for values in ({"seed": None}, {"given": Given("z.npy", np.zeros((1000, 3), np.float32))}):
         with pytest.raises(UsageError, match="of a seed, or of given latents; give one of them"):
             run_of(MODELS / "tiny", **values)
+
+
+def test_numbers_of_a_run_are_python_s_own_whatever_they_are_given_as() -> None:
+    run = run_of(MODELS / "tiny", seed=np.int64(7), temperature=np.float32(2))
+    assert (type(run.seed), type(run.temperature)) == (int, float)
+    assert run.about == run_of(MODELS / "tiny", seed=7, temperature=2).about
+    assert run.provenance == run_of(MODELS / "tiny", seed=7, temperature=2.0).provenance
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seed": "7"}, "seed is '7'; it must be a whole number"),
+        ({"seed": True}, "seed is True; it must be a whole number"),
+        ({"seed": 2**64}, r"seed is .*between 0 and 2\*\*64 - 1"),
+        ({"temperature": -1}, "temperature is -1; it must be a number between 0 and 100"),
+        ({"temperature": math.nan}, "temperature is nan; it must be"),
+        ({"format": "bogus"}, "unknown format 'bogus'; known: png, npy"),
+    ],
+    ids=str,
+)
+def test_a_run_that_cannot_be_is_refused_before_it_begins(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run_of(MODELS / "tiny", **values)
 
 
 @pytest.mark.parametrize("format", ["npy", "png"])

@@ -197,6 +197,19 @@ def no_process_left(session: int) -> bool:
     return True
 
 
+def test_a_check_by_processes_stops_within_a_part() -> None:
+    sample("--n", 400_000, "--format", "tar", "--shard-size", 200_000, "--no-metadata", "--out", "out")
+    with subprocess.Popen([*VAE_GEN, "verify", "out", "--workers", "2"], stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(3)  # a part takes much longer
+        assert process.poll() is None
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert time.monotonic() - begin < 5
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
 def test_what_killed_runs_have_begun_beside_one_file_goes_with_the_next() -> None:
     begun = [Path(f".{name}.77-1.partial") for name in ("a.npy", "a.latents.npy", "a.grid.png", "b.npy")]
     for path in begun:

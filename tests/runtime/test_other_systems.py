@@ -21,7 +21,7 @@ from vae_gen.cli import main
 from vae_gen.evaluation.components import evenly_spaced
 from vae_gen.generator import workers
 from vae_gen.stores import destinations
-from vae_gen.stores.destinations import destination
+from vae_gen.stores.destinations import Destination, destination
 from vae_gen.stores.local import LocalStore
 
 from tests.runs import TINY, VAE_GEN, sample, tree
@@ -126,6 +126,11 @@ def test_windows_paths_are_taken_apart_as_windows_does(out: str, monkeypatch: py
     place = destination(out, None)
     assert PureWindowsPath(place.root, place.file) == PureWindowsPath(out)
     assert place.file == ("digits.npy" if out.endswith(".npy") else "")
+
+
+def test_a_name_with_a_slash_behind_it_is_a_folder() -> None:
+    for out, root in {"out.npy/": "out.npy", "a/b.zip//": "a/b.zip", "/": "/", "/a.tar/": "/a.tar"}.items():
+        assert destination(out, None) == Destination(root, "", "png")
 
 
 def test_a_backslash_is_a_letter_elsewhere() -> None:

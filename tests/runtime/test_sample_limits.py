@@ -15,7 +15,7 @@ from PIL import Image
 from vae_gen.cli import main
 from vae_gen.generator.runs import MAX_PARTS
 
-from tests.runs import TINY, VAE_GEN, tree
+from tests.runs import TINY, VAE_GEN, tree, until
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -176,10 +176,40 @@ def test_two_that_go_on_with_one_run_are_told_apart(out: str) -> None:
     assert all(run.returncode == (1 if error else 0) for run, error in zip(runs, errors, strict=True))
     assert 0 in [run.returncode for run in runs]
     for error in filter(None, errors):
-        assert error.startswith(f"Error: another process is at work on {out}")
+        assert error.startswith(f"Error: another process is at work on {out.removesuffix('.npy')}")
         assert error.endswith("; wait for it, or choose another --out\n")
     assert main(["verify", out]) == 0
     assert not list(Path().rglob("*.partial"))
+
+
+def test_files_that_share_what_stands_beside_them_are_made_by_one_process_at_a_time() -> None:
+    what = [*VAE_GEN, "sample", "--model", TINY, "--threads", "1", "-q"]
+    first = [*what, "--n", "2000000", "--batch-size", "50", "--seed", "3", "--out", "a.npy", "--latents"]
+    with subprocess.Popen(first, stderr=subprocess.PIPE, text=True) as running:
+        until(lambda: list(Path().glob(".a.latents.npy.*.partial")))
+        second = subprocess.run([*what, "--n", "3", "--out", "a.tar"], capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert second.stderr.startswith("Error: another process is at work on a; wait for it")
+        assert list(Path().glob(".a.latents.npy.*.partial"))
+        running.kill()
+    sample("--n", 3, "--out", "a.tar")
+    assert not list(Path().glob(".a.latents.npy.*"))
+
+
+def test_a_shard_at_work_is_not_overwritten() -> None:
+    what = [*VAE_GEN, "sample", "--model", TINY, "--threads", "1", "-q", "--out", "out", "--format", "npy"]
+    shard = [*what, "--n", "2000000", "--batch-size", "50", "--seed", "3", "--shard-size", "1000", "--shard", "0/2"]
+    with subprocess.Popen(shard, stderr=subprocess.PIPE, text=True) as running:
+        until(lambda: list(Path("out").glob("0*.npy")))
+        other = [*what, "--n", "3", "--overwrite"]
+        second = subprocess.run(other, capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert second.stderr.startswith("Error: another process is at work on out/manifest.0000-of-0002.json; wait")
+        assert running.poll() is None
+        running.kill()
+    assert Path("out/000000.npy").exists()
+    sample("--n", 3, "--out", "out", "--format", "npy", "--overwrite")
+    assert np.load("out/000000.npy").shape[0] == 3
 
 
 def test_bench_says_nothing_of_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

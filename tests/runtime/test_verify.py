@@ -5,12 +5,18 @@ from __future__ import annotations
 import shlex
 import shutil
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from vae_gen import cpus
 from vae_gen.cli import main
 from vae_gen.cli import verify as command
+from vae_gen.generator import workers
+from vae_gen.generator.workers import local_processes
 
 from tests.runs import TINY, tree
 from tests.runtime.commands import stream_of
@@ -148,8 +154,20 @@ def test_processes_report_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy("out/000002.tar", "out/000004.tar")
     alone = check("out", "--workers", "1")
     assert len(alone["problems"]) == 2
+    asked: list[int] = []
+
+    @contextmanager
+    def processes(count: int) -> Iterator[Executor]:
+        asked.append(count)
+        with local_processes(count) as pool:
+            yield pool
+
+    monkeypatch.setattr(workers, "local_processes", processes)
+    monkeypatch.setattr(cpus, "usable_cpus", lambda: 2)
+    assert check("out", "--workers", "2") == check("out") == alone
     monkeypatch.setattr(command, "IMAGES_WORTH_PROCESSES", 0)
-    assert check("out", "--workers", "2") == alone
+    assert check("out") == alone
+    assert asked == [2, 2]  # of so few images only when it is asked for
 
 
 def test_many_problems_are_not_all_printed(capsys: Capture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,27 @@ def test_no_manifest_makes_verify_or_sample_fall_over(what: tuple[object, ...], 
         path.write_bytes(content)
         assert main(["verify", "out"]) in (0, 1)
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", ["tab\tbed", "no\u00a0break", "9.41\u202fAM", "wide\u3000", "two\nlines", "a\u200db"])
+def test_a_model_may_be_called_by_any_spaces(name: str) -> None:
+    shutil.copytree(TINY, name)
+    assert main(["sample", "--model", name, "--n", "2", "--seed", "3", "--out", "out"]) == 0
+    assert main(["verify", "out"]) == 0
+    Path("out/000000001.png").unlink()
+    assert main(["sample", "--model", name, "--n", "2", "--seed", "3", "--out", "out", "--resume"]) == 0
+    assert main(["verify", "out"]) == 0
+
+
+def test_a_file_of_a_run_that_was_killed_is_of_an_unfinished_one(capsys: Capture) -> None:
+    sample("--n", 5, "--out", "a.npy")
+    manifest = json.loads(Path("a.npy.manifest.json").read_text())
+    claim = {name: value for name, value in manifest.items() if name not in ("command", "shard", "parts")}
+    Path("a.npy.manifest.json").write_text(json.dumps(claim))
+    capsys.readouterr()
+    assert main(["verify", "a.npy"]) == 1
+    said = "Error: a.npy is of an unfinished run; the same command with --overwrite makes it anew\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(

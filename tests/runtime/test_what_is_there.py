@@ -307,6 +307,33 @@ def test_decode_does_not_overwrite_the_latents_that_it_reads(z: str, capsys: pyt
     assert main(["decode", "--model", TINY, "--z", "1,2,3", "--out", out, "--overwrite"]) == 0
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_file_that_is_not_finished_leaves_no_contact_sheet_of_its_own(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before:
+        sample("--n", 4, "--seed", 3, "--out", "a.npy", "--grid", "2x2")
+    there = tree(".")
+
+    def fail(*arguments: object) -> None:
+        raise OutputError("no space")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ArrayContainer, "write", fail)
+        sample("--n", 4, "--seed", 4, "--out", "a.npy", "--grid", "2x2", "--overwrite", status=1)
+    assert tree(".") == there
+    sample("--n", 4, "--seed", 4, "--out", "a.npy", "--grid", "2x2", *["--overwrite"] * before)
+    assert len(tree(".")) == 3
+
+
+def test_a_shard_of_another_run_is_not_told_to_overwrite(capsys: pytest.CaptureFixture[str]) -> None:
+    what = ("--n", 20, "--format", "npy", "--shard-size", 5, "--out", "out", "--shard")
+    sample(*what, "0/2", "--seed", 3)
+    capsys.readouterr()
+    sample(*what, "1/2", "--seed", 4, status=1)
+    assert capsys.readouterr().err.endswith("another run: seed is 3 there and 4 here; choose another --out\n")
+
+
 def test_files_beside_a_file_are_kept_too(capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.latents.npy").write_text("mine")
     sample("--n", 3, "--seed", 4, "--out", "a.npy", "--latents", status=1)

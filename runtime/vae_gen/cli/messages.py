@@ -76,6 +76,8 @@ def progress_bar(length: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     begin, already = 0.0, -1
 
     def speed(_item: object) -> str:
+        if already < 0:
+            return ""
         rate = (bar.pos - already) / max(time.monotonic() - begin, 1e-3)
         left = (length - bar.pos) / rate if rate > 0 else math.inf
         ending = f", {timedelta(seconds=round(left))} left" if left < MOST_SECONDS_LEFT else ""

@@ -49,7 +49,8 @@ def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: b
     store = open_store(place.root)
     manifests = check.read_manifests(store, place.file)
     images = sum(part.indices.count for manifest in manifests for part in manifest.parts)
-    count = min(workers or usable_cpus(), usable_cpus()) if images >= IMAGES_WORTH_PROCESSES else 1
+    cpus = usable_cpus()
+    count = min(workers or (cpus if images >= IMAGES_WORTH_PROCESSES else 1), cpus)
     with messages.progress_bar(images, quiet) as progress:
         if count == 1:
             report = check.verify(place.root, manifests, progress=progress)

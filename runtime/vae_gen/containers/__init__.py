@@ -66,7 +66,7 @@ def open_container(
             return ZipContainer(file, PictureMembers(image_shape, provenance))
         case "png":
             return PictureFile(file, PictureMembers(image_shape, provenance), count)
-    raise _unknown(format)
+    raise unknown_format(format)
 
 
 def check_fits(format: str, count: int) -> None:
@@ -91,9 +91,10 @@ def read_container(format: str, file: BinaryIO, source: str) -> Iterator[Chunk]:
     Raises DataError, which says what is wrong with `source`; UsageError for an unknown format.
     """
     if format not in READERS:
-        raise _unknown(format)
+        raise unknown_format(format)
     return READERS[format](file, source)
 
 
-def _unknown(format: str) -> UsageError:
+def unknown_format(format: str) -> UsageError:
+    """The error that says which formats there are."""
     return UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")

@@ -97,11 +97,13 @@ def _make_run(
     crew_size = crew.workers_and_threads(run.format, run.images - done, len(run.parts) - len(records))
     missing = (part for part in run.parts if part.number not in records)
     try:
-        if run.makes_grid:
-            _write_grid(store, run)
+        if run.makes_grid and not run.file:
+            _write_grid(store, run)  # before the rest, to look at
         for part, record in _make_parts(run, out, crew, *crew_size, missing, progress):
             records[part.number] = record
             done += record["images"]
+        if run.makes_grid and run.file:
+            _write_grid(store, run)  # it belongs to the file that is there now
     except BaseException as error:
         ledger.abandon()
         if isinstance(error, VaeGenError):
@@ -175,7 +177,7 @@ def _spread(
 
 
 def _write_grid(store: Store, run: Run) -> None:
-    """The contact sheet of the first images; it is there before the rest, to look at."""
+    """The contact sheet of the first images."""
     rows, columns = run.grid or (1, 1)
     model = open_model(run.model, run.reading)
     first = run.indices.slice(0, rows * columns)

@@ -18,10 +18,12 @@ from vae_gen.generator.parts import (
     MANIFEST,
     STATE,
     Part,
+    claimed_by,
     grid_beside,
     latents_beside,
     manifest_beside,
     picture_name,
+    stem_of,
 )
 from vae_gen.generator.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
 from vae_gen.generator.runs import PARTS, Record, Run, write_json
@@ -114,8 +116,11 @@ class Ledger:
 
     @property
     def name(self) -> str:
-        """What only one process at a time may write to: the file, or the part of --out that is a shard's."""
-        return self._run.manifest_name
+        """What only one process at a time may write to: the part of --out that is a shard's, or a file.
+
+        Files that differ in their formats alone have the same latents and contact sheet beside them.
+        """
+        return stem_of(self._run.file, self._run.format) if self._run.file else self._run.manifest_name
 
     def open(self, resume: bool, overwrite: bool) -> dict[str, Any] | None:
         """Make --out this run's. Returns its manifest if it is complete already and all its files are there.
@@ -126,6 +131,7 @@ class Ledger:
             if self._run.file:  # which is replaced when its successor is complete
                 self._outdated = self._companions_there()
             else:
+                self._wait_for_nobody()
                 clear(self._store, self._run.parts)
         elif in_the_way(self._store, self._run.files):
             complete = self._check(resume)
@@ -158,6 +164,13 @@ class Ledger:
                 with self._store.create(self._run.claim_name) as file:
                     file.write(self._before)
 
+    def _wait_for_nobody(self) -> None:
+        """Raise OutputError if another process is at work on what this one is to replace: on a shard of a run there."""
+        for claim in claims_in(self._store):
+            if (theirs := claimed_by(claim)) != self.name:
+                with self._store.lock(theirs):
+                    pass
+
     def _companions_there(self) -> list[str]:
         """The latents and the contact sheet of the run that made the file there, if this one makes none."""
         run = self._run
@@ -182,7 +195,8 @@ class Ledger:
 
     def _check(self, resume: bool) -> RunManifest | None:
         """The manifest of this run if it is complete; OutputError if it may not go on in this store."""
-        place, way_out = self._store.path(""), "choose another --out, or give --overwrite"
+        place, way_out = self._store.path(""), "choose another --out"
+        way_out += ", or give --overwrite" if self._run.shards == 1 else ""  # of a shard it would remove the others
         name = self._run.manifest_name
         if self._run.file:
             place = self._store.path(self._run.file)

@@ -56,24 +56,29 @@ class Part:
         return [*images, self.latents_name] if self.latents_name else images
 
 
+def stem_of(file: str, format: str) -> str:
+    """The name of a file without its suffix, which is that of its format."""
+    return file[: -len(f".{format}")]
+
+
+def claimed_by(claim: str) -> str:
+    """The name of the manifest that the run or shard will have that has left this claim."""
+    return claim.replace(f"{STATE}/run", "manifest", 1)
+
+
 def latents_beside(file: str, format: str) -> str:
     """The name of the latents of a run's only file."""
-    return beside(_stem(file, format), LATENTS)
+    return beside(stem_of(file, format), LATENTS)
 
 
 def grid_beside(file: str, format: str) -> str:
     """The name of the contact sheet of a run's only file, or without one that of a run in a folder."""
-    return beside(_stem(file, format), GRID)
+    return beside(stem_of(file, format), GRID)
 
 
 def manifest_beside(file: str) -> str:
     """The name of the manifest of a run's only file, or without one that of a run in a folder."""
     return beside(file, "manifest.json")
-
-
-def _stem(file: str, format: str) -> str:
-    """The name of a file without its suffix, which is that of its format."""
-    return file[: -len(f".{format}")]
 
 
 def beside(stem: str, name: str) -> str:
@@ -159,7 +164,7 @@ class Layout:
     def _container(self, size: int, number: int) -> Part:
         name = self.file or f"{number:0{PART_DIGITS}d}.{self.format}"
         indices = self.indices.slice(number * size, (number + 1) * size)
-        return self._part(number, name, _stem(name, self.format), indices)
+        return self._part(number, name, stem_of(name, self.format), indices)
 
     def _piece(self, pieces: int, number: int) -> Part:
         stem = f"{number:0{PART_DIGITS}d}" if pieces > 1 else ""

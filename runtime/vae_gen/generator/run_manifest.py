@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from vae_gen.files import as_text
 from vae_gen.generator.generate import expected_record
 from vae_gen.generator.indices import Indices
 from vae_gen.generator.parts import OF_A_SHARD, Layout, Part
-from vae_gen.generator.runs import Record
+from vae_gen.generator.runs import PARTS, Record
 from vae_gen.images import ImageShape
 from vae_gen.stores import Store
 
@@ -73,6 +74,8 @@ def read_manifest(store: Store, name: str, file: str = "") -> RunManifest:
     Raises DataError if it is damaged: if it does not list the very parts that its run is cut into.
     """
     path, values = store.path(name), read_json(store, name)
+    if file and PARTS not in values and "decoder_sha256" in values:
+        raise DataError(f"{store.path(file)} is of an unfinished run; the same command with --overwrite makes it anew")
     manifest = RunManifest(**_outline(path, values, name, file), command=_of_type(path, values, "command", str))
     if not _is_own(manifest.command):
         raise _damaged(path, f"its command is {_short(manifest.command)}, which no run writes")
@@ -139,7 +142,12 @@ def _is_own(command: str) -> bool:
     except ValueError:
         return False
     ours = words[:1] == ["vae-gen"] and words[1:2] in (["sample"], ["decode"])
-    return ours and command == shlex.join(words) and as_text(command).isprintable()
+    return ours and command == shlex.join(words) and all(map(_is_seen, as_text(command)))
+
+
+def _is_seen(letter: str) -> bool:
+    """Whether it is shown, be it as some kind of space, or joins the letters beside it."""
+    return letter.isprintable() or letter in "\t\n\u200c\u200d" or unicodedata.category(letter) == "Zs"
 
 
 def _of_type(path: str, values: dict[str, Any], key: str, kind: type) -> Any:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from vae_gen import deflate
-from vae_gen.containers import check_fits
+from vae_gen.containers import check_fits, unknown_format
+from vae_gen.defaults import FORMATS
 from vae_gen.errors import UsageError
 from vae_gen.generator.indices import Indices
 from vae_gen.generator.parts import Layout
 from vae_gen.graph import ENGINE_VERSION
-from vae_gen.latents import Latents, check_seed, draw
+from vae_gen.latents import Latents, checked_seed, checked_temperature, draw
 from vae_gen.reading import AS_STATED, Reading
 from vae_gen.stores import Store
 from vae_gen.version import __version__
@@ -73,7 +74,10 @@ class Run(Layout):
         if (self.seed is None) != (self.given is not None):
             raise UsageError("a run is of a seed, or of given latents; give one of them")
         if self.seed is not None:
-            check_seed(self.seed)
+            object.__setattr__(self, "seed", checked_seed(self.seed))
+        object.__setattr__(self, "temperature", checked_temperature(self.temperature))
+        if self.format not in FORMATS:
+            raise unknown_format(self.format)
         super().__post_init__()
         if self.part_size is not None and self.part_size < 1:
             raise UsageError(f"shard-size is {self.part_size}; it must be at least 1")

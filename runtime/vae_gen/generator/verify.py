@@ -32,6 +32,7 @@ from vae_gen.generator.parts import (
 )
 from vae_gen.generator.run_manifest import OWN_TO_A_SHARD, RunManifest, read_manifest
 from vae_gen.generator.runs import Record
+from vae_gen.generator.workers import stop_if_told
 from vae_gen.images import ImageShape
 from vae_gen.shell import joined
 from vae_gen.stores import Store, open_store
@@ -214,6 +215,7 @@ def _check_pixels(chunks: Iterable[Chunk], indices: Indices, image_shape: ImageS
     expected = iter(indices)
     count = 0
     for found, images in chunks:
+        stop_if_told()
         if images.shape[1:] != image_shape:
             yield f"its images have the shape {images.shape[1:]}, not {image_shape}"
             return

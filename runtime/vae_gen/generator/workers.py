@@ -62,10 +62,11 @@ def local_processes(count: int) -> Iterator[Executor]:
 
 def make_part_in_worker(run: Run, out: str, part: Part, threads: int, batch_size: int | None) -> Record:
     """generate.make_part, which stops after a batch when the process that started this one has given up."""
-    return make_part(run, out, part, threads, batch_size, _stop_if_told)
+    return make_part(run, out, part, threads, batch_size, lambda images: stop_if_told())
 
 
-def _stop_if_told(_images: int) -> None:
+def stop_if_told() -> None:
+    """In a worker process: raise VaeGenError if the one that started it has given up."""
     if _told_to_stop is not None and _told_to_stop.value:
         raise VaeGenError("stopped")
 

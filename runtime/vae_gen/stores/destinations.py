@@ -28,7 +28,8 @@ class Destination:
 def destination(out: str, format: str | None) -> Destination:
     """What `out` names and the format it is to have, by its name if not by `format`.
 
-    A name that ends as its format does is that file; any other is a folder. Raises UsageError if the two disagree.
+    A name that ends as its format does is that file; any other, or one with / behind it, is a folder. Raises UsageError
+    if the two disagree.
     """
     if format is not None and format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
@@ -37,7 +38,10 @@ def destination(out: str, format: str | None) -> Destination:
             raise UsageError("--out - needs --format npy or tar, which can be read from a pipe, or for one image png")
         return Destination(out, out, format)
     top, path = _top_and_path(out)
+    is_folder = path.endswith("/")
     path = path.rstrip("/") or path[:1]
+    if is_folder:
+        return Destination(top + path, "", format or "png")
     root, slash, name = path.rpartition("/")
     root = top + (root or slash)
     if name.lower().endswith(PICTURE_SUFFIXES):
