@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,32 @@ def test_so_are_arrays_in_parts_and_one_of_a_name_of_its_own() -> None:
     sample(*RUN, "--out", "files/a[1].npy")
     assert {"a[1].grid.png", "a[1].latents.npy"} < {path.name for path in Path("files").iterdir()}
     assert names("files") == [f"files/a[1].npy[{number}]" for number in range(14)]
+
+
+def test_manifests_are_read_once_however_many_arrays_they_stand_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample(*RUN, "--out", "out/parts", "--format", "npy", "--shard-size", 1)
+    for name in ("a.npy", "b.npy", "c.d.npy"):
+        sample(*RUN, "--out", f"out/files/{name}")
+    sample("--n", 2, "--seed", 3, "--out", "out/files/without.npy")
+    np.save("out/files/without.latents.npy", np.zeros((2, 3, 5, 4), np.uint8))  # somebody's own
+    read: list[Path] = []
+    searched: list[tuple[Path, str]] = []
+    read_bytes, glob = Path.read_bytes, Path.glob
+
+    def watched_read(path: Path) -> bytes:
+        read.append(path)
+        return read_bytes(path)
+
+    def watched_glob(folder: Path, pattern: str) -> Iterator[Path]:
+        searched.append((folder, pattern))
+        return glob(folder, pattern)
+
+    monkeypatch.setattr(Path, "read_bytes", watched_read)
+    monkeypatch.setattr(Path, "glob", watched_glob)
+    assert len(names("out")) == 14 + 3 * 14 + 2 + 2
+    files = ("parts/manifest.json", *(f"files/{name}.npy.manifest.json" for name in ("a", "b", "c.d", "without")))
+    assert sorted(read) == sorted(Path("out", file) for file in files)
+    assert len(searched) == len(set(searched))
 
 
 def test_a_data_set_leaves_the_sheet_out_and_says_so() -> None:

@@ -19,7 +19,7 @@ from vae_gen.data.tones import AS_THEY_ARE, Tones
 from vae_gen.defaults import OF_MANY_IMAGES
 from vae_gen.errors import DataError
 from vae_gen.files import as_text, is_there
-from vae_gen.generator.companions import holds_latents
+from vae_gen.generator.companions import latents_among
 from vae_gen.idx import open_unpacked
 from vae_gen.images import FloatImages, ImageShape, inverted, to_float
 
@@ -76,7 +76,7 @@ def _files(paths: Iterable[Path | str]) -> Iterator[Path]:
         try:
             if not is_there(path):
                 raise DataError(f"there is no file or folder {path}")
-            names = [name for name, _ in walk(path) if not holds_latents(path, name)] if path.is_dir() else None
+            names = [name for name, _ in walk(path)] if path.is_dir() else None
         except OSError as error:
             raise DataError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
         if names is None:
@@ -84,8 +84,9 @@ def _files(paths: Iterable[Path | str]) -> Iterator[Path]:
             continue
         suffixes = picture_suffixes()
         found = [name for name in names if is_picture(path / name, suffixes)]
-        # Beside pictures, an array is of something else: of latents, or labels.
-        found = found or [name for name in names if name.lower().endswith(HOLD_MANY)]
+        if not found:  # beside pictures, an array is of something else: of latents, or labels
+            latents = latents_among(path, names)
+            found = [name for name in names if name.lower().endswith(HOLD_MANY) and name not in latents]
         if not found:
             kinds = ", ".join(HOLD_MANY)
             raise DataError(f"the folder {path} holds no pictures, and no {kinds} files; give others by their names")
