@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import io
 import subprocess
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -203,15 +203,17 @@ def test_random_damage_is_named_and_never_a_smaller_data_set(folder: Path, tmp_p
 
 
 def test_a_full_disk_is_said_to_be_that(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(io.BytesIO):
-        def write(self, content: object) -> int:
-            raise OSError(28, "No space left on device")
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
 
     fill(folder)
     path = pack(tmp_path / "a.tgz", files_in(folder))
-    monkeypatch.setattr(archives, "TemporaryFile", Full)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(archives.shutil, "copyfileobj", fail)
     with pytest.raises(DataError, match=r"cannot unpack .*a\.tgz in .*TMPDIR names.*: No space left on device"):
         load_data_set(path)
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_what_only_begins_as_a_zip_archive(tmp_path: Path) -> None:

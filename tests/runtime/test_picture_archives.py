@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -240,10 +243,11 @@ def test_a_zip_archive_made_with_backslashes(folder: Path, tmp_path: Path) -> No
     assert same(load_data_set(path), load_data_set(folder))
 
 
-def test_a_thousand_shards_need_few_open_files(folder: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thousand_shards_need_few_open_files(folder: Path, kind: str) -> None:
     resource = pytest.importorskip("resource")
     for number in range(200):
-        pack(folder / f"{number}.tar", {"0.png": png(np.full((6, 8), number, np.uint8))})
+        pack(folder / f"{number}.{kind}", {"0.png": png(np.full((6, 8), number, np.uint8))})
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 30, before[1]))
     try:
@@ -251,6 +255,23 @@ def test_a_thousand_shards_need_few_open_files(folder: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert sum(sizes(data)) == 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_encode_reads_an_archive_from_a_pipe_and_leaves_nothing_behind(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    fill(folder)
+    content = pack(tmp_path / f"a.{kind}", files_in(folder)).read_bytes()
+    pipe, temporary = tmp_path / "pipe", tmp_path / "temporary"
+    os.mkfifo(pipe)
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    Thread(target=pipe.write_bytes, args=[content], daemon=True).start()
+    found = load_pictures([pipe], (1, 6, 8))
+    assert [name.removeprefix(f"{pipe}/") for name in found.names] == sorted(files_in(folder))
+    np.testing.assert_array_equal(found.images, load_pictures([folder], (1, 6, 8)).images)
+    assert not list(temporary.iterdir())
 
 
 def test_names_that_are_no_text_can_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import posixpath
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -12,8 +13,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from tempfile import TemporaryFile, gettempdir
-from typing import BinaryIO, Protocol
+from tempfile import TemporaryDirectory, gettempdir
+from typing import BinaryIO, Protocol, cast
 
 from vae_gen.data.image_arrays import ZIP_MAGIC
 from vae_gen.errors import DataError
@@ -42,34 +43,33 @@ class Archive(Protocol):
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive | None]:
-    """The zip or tar archive at `path`, the latter gzipped or not; None if it is neither.
+    """The zip or tar archive at `path`, gzipped or not; None if it is neither.
 
     Raises OSError, and DataError for one that is damaged or cut.
     """
     with ExitStack() as stack:
-        file = stack.enter_context(open_unpacked(path))
-        archive = stack.enter_context(archive_in(file, path))
-        if isinstance(archive, _Tar) and isinstance(file, io.BufferedReader):
-            archive.read_again_from(path)
-            stack.close()  # a thousand shards are more files than may be open
+        with open_unpacked(path) as file:  # no longer than this: a thousand shards are more files than may be open
+            archive = stack.enter_context(archive_in(file, path))
         yield archive
 
 
 @contextmanager
 def archive_in(file: BinaryIO, path: Path) -> Iterator[Archive | None]:
-    """The archive that `file` is, which `open_unpacked` makes of `path`; None if it is none. Raises as above."""
+    """The archive that `file` is, which `open_unpacked` makes of `path`; None if it is none. Raises as above.
+
+    It no longer needs `file` then: for each reading it opens the one at `path`, or what a gzipped one or a pipe has
+    been unpacked into.
+    """
     file.seek(0)
     start = file.read(TAR_MAGIC_AT + len(TAR_MAGIC))
     file.seek(0)
-    with ExitStack() as stack:
-        archive: Archive | None = None
+    kind = _Zip if start.startswith(ZIP_MAGIC) else _Tar if start.endswith(TAR_MAGIC) else None
+    if kind is None:
+        yield None
+        return
+    with nullcontext(path) if isinstance(file, io.BufferedReader) else _unpacked(file, path) as place:
         try:
-            if start.startswith(ZIP_MAGIC):
-                archive = _Zip(file)
-            elif start.endswith(TAR_MAGIC):
-                if isinstance(file, gzip.GzipFile):  # in which there is no way back
-                    file = stack.enter_context(_unpacked(file, path))
-                archive = _Tar(file)
+            archive = kind(place)
         except (DataError, OSError, EOFError, zlib.error):
             raise
         except Exception as error:  # what damaged archives make of Python's readers can be anything
@@ -78,27 +78,38 @@ def archive_in(file: BinaryIO, path: Path) -> Iterator[Archive | None]:
 
 
 @contextmanager
-def _unpacked(file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
-    with TemporaryFile() as unpacked:
+def _unpacked(file: BinaryIO, path: Path) -> Iterator[Path]:
+    with ExitStack() as stack:
         try:
-            while content := file.read(AT_ONCE):
-                unpacked.write(content)
-            unpacked.seek(0)
+            place = Path(stack.enter_context(TemporaryDirectory(prefix="vae-gen-")), "archive")
+            with place.open("wb") as unpacked:
+                shutil.copyfileobj(file, unpacked, AT_ONCE)
         except gzip.BadGzipFile:
             raise
         except OSError as error:
             where = f"in {gettempdir()}, or in the folder that TMPDIR names,"
             raise DataError(f"cannot unpack {path} {where} for as long as it is read: {error.strerror}") from error
-        yield unpacked
+        yield place
+
+
+class _ZipSource(threading.local):
+    """What a ZipFile reads from: in each thread, the file that this one was given last."""
+
+    def give(self, file: io.BufferedReader | io.FileIO) -> None:
+        self.read, self.seek, self.tell, self.seekable = file.read, file.seek, file.tell, file.seekable
 
 
 class _Zip:
-    def __init__(self, file: BinaryIO) -> None:
-        self._archive = zipfile.ZipFile(file)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._source = _ZipSource()
+        with path.open("rb") as file:
+            self._source.give(file)
+            self._archive = zipfile.ZipFile(cast(BinaryIO, self._source))
+            file.seek(0, io.SEEK_END)
+            file.seek(max(0, file.tell() - END_SIZE - LONGEST_COMMENT))
+            end = file.read()
         listed = self._archive.infolist()
-        file.seek(0, io.SEEK_END)
-        file.seek(max(0, file.tell() - END_SIZE - LONGEST_COMMENT))
-        end = file.read()
         at = end.rindex(END_OF_ZIP) + COUNT_AT
         count = int.from_bytes(end[at : at + 2], "little")
         if count not in (len(listed) & MORE, MORE):  # a damaged directory can end anywhere, and zipfile does not count
@@ -108,17 +119,18 @@ class _Zip:
         self.sizes = {name: member.file_size for name, member in self._members.items()}
 
     def read(self, name: str) -> bytes:
-        return self._archive.read(self._members[name])
+        with self._path.open("rb", buffering=0) as file:
+            self._source.give(file)
+            return self._archive.read(self._members[name])
 
 
 class _Tar:
-    def __init__(self, file: BinaryIO) -> None:
-        self._source: BinaryIO | Path = file
-        self._lock = threading.Lock()
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._starts: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
         links: dict[str, str] = {}
-        with tarfile.open(fileobj=file, mode="r:") as archive:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             while (member := archive.next()) is not None:
                 # Of millions of files, no more is kept than where they are.
                 archive.members.clear()  # type: ignore[attr-defined]
@@ -133,9 +145,9 @@ class _Tar:
                 elif member.issym():
                     links[name] = _plain(posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname)))
             file.seek(archive.offset)
-        ends = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)  # tarfile takes anything for the end
-        while ends and (content := file.read(AT_ONCE)):
-            ends = not content.strip(b"\0")
+            ends = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)  # tarfile takes anything for the end
+            while ends and (content := file.read(AT_ONCE)):
+                ends = not content.strip(b"\0")
         if not ends:
             raise tarfile.ReadError("it is damaged or cut, or goes on after its end")
         for name in links:
@@ -147,13 +159,8 @@ class _Tar:
             self._starts[name], self.sizes[name] = self._starts.get(target, 0), self.sizes.get(target, 0)
         self.sizes = {name: size for name, size in self.sizes.items() if _is_shown(name)}
 
-    def read_again_from(self, path: Path) -> None:
-        """Open the file at `path` for each reading from now on, and not need the one that is open."""
-        self._source = path
-
     def read(self, name: str) -> bytes:
-        source = self._source
-        with self._lock, source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+        with self._path.open("rb") as file:
             file.seek(self._starts[name])
             return file.read(self.sizes[name])
 
