@@ -99,6 +99,26 @@ def test_damage_and_passwords_in_a_zip_archive_are_named(folder: Path, tmp_path:
     assert "encrypted" in str(raised.value)
 
 
+def test_a_huge_file_without_a_suffix_is_not_unpacked(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder)
+    path = pack(tmp_path / "a.deflated.zip", files_in(folder) | {"huge": bytes(100_000_000)})
+    read: list[str] = []
+    read_member = zipfile.ZipFile.read
+
+    def watched(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+        read.append(member.filename)
+        return read_member(archive, member)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", watched)
+    said: list[str] = []
+    assert same(load_data_set(path, notify=said.append), load_data_set(folder))
+    assert said[-1] == f"{path} also holds files that are not used: 1 without a suffix"
+    assert len(load_pictures([path], (1, 6, 8)).names) == 24
+    assert set(read) == set(files_in(folder))
+
+
 def test_an_archive_without_pictures_is_refused_in_words(tmp_path: Path) -> None:
     empty, others = pack(tmp_path / "empty.zip", {}), pack(tmp_path / "others.tar", {"a.txt": b"words"})
     with pytest.raises(DataError, match=r"empty\.zip holds no pictures: it is empty"):

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from PIL import Image
@@ -15,6 +15,7 @@ from vae_gen.defaults import FIGURE
 
 NAMED = 10  # unreadable files that a message names
 NO_PICTURE = "not in a picture format that Pillow can read"
+MOST_WITHOUT_SUFFIX = 1 << 26  # bytes
 RECOGNISED_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow has no decoder for them
 
 
@@ -22,6 +23,15 @@ def picture_suffixes() -> set[str]:
     """The suffixes, in lower case and with their dots, of the files that Pillow can decode."""
     kinds = Image.registered_extensions().items()
     return {suffix for suffix, kind in kinds if kind in Image.OPEN and kind not in RECOGNISED_ONLY}
+
+
+def may_be_picture(name: str, size: int, suffixes: set[str]) -> bool:
+    """Whether a file of this name and size in bytes may be a picture: one that is so called, or has no suffix.
+
+    Of the latter, huge ones are none: what lies in an archive is read whole before Pillow knows what it is.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix in suffixes or (not suffix and size <= MOST_WITHOUT_SUFFIX)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from vae_gen.data.archives import ARCHIVE_SUFFIXES, open_archive
-from vae_gen.data.picture_files import is_picture, picture_suffixes, walk
+from vae_gen.data.picture_files import is_picture, may_be_picture, picture_suffixes, walk
 from vae_gen.defaults import CHECKPOINT
 from vae_gen.errors import DataError
 
@@ -139,13 +139,12 @@ def _listing(files: Mapping[str, tuple[int, str]], open: Callable[[str], Path | 
     found, runs = [], []
     for name in files:
         path = PurePosixPath(name)
-        suffix = path.suffix.lower()
         if path.name == CHECKPOINT:
             runs.append(name.removesuffix(CHECKPOINT))
-        elif suffix in suffixes or not suffix:
+        elif may_be_picture(name, files[name][0], suffixes):
             found.append(name)
         else:
-            others[suffix] += 1
+            others[path.suffix.lower() or "without a suffix"] += 1
     if runs:
         count = len(runs) + len(found)
         found = [name for name in found if not name.startswith(tuple(runs))]

@@ -14,7 +14,16 @@ from PIL import UnidentifiedImageError
 from vae_gen.data.archives import ARCHIVE_SUFFIXES, Archive, archive_in
 from vae_gen.data.fitting import fit_picture
 from vae_gen.data.image_arrays import Array, as_images, fit_images, in_unit_range, read_arrays
-from vae_gen.data.picture_files import NO_PICTURE, is_figure, is_picture, opened, picture_suffixes, unreadable, walk
+from vae_gen.data.picture_files import (
+    NO_PICTURE,
+    is_figure,
+    is_picture,
+    may_be_picture,
+    opened,
+    picture_suffixes,
+    unreadable,
+    walk,
+)
 from vae_gen.data.tones import AS_THEY_ARE, Tones
 from vae_gen.defaults import OF_MANY_IMAGES
 from vae_gen.errors import DataError
@@ -46,7 +55,8 @@ def load_pictures(
     A file may be a picture, an .npy, .npz or IDX array, or a tar or zip archive of pictures. Images of another size
     are scaled and cropped about their centre; transparent parts become white unless the images have an alpha channel.
     Of the files in a folder or an archive those are left out that are no pictures themselves: sheets and animations
-    that vae-gen has drawn, a run's latents, and what has no suffix and is none that Pillow knows.
+    that vae-gen has drawn, a run's latents, and what has no suffix and is none that Pillow knows, or in an archive has
+    more than 64 MiB.
     Raises DataError if nothing is found or, naming the file, if one cannot be read; with `skip_bad` only if none can.
     """
     names: list[str] = []
@@ -131,11 +141,10 @@ def _load_arrays(
 def _load_archive(
     archive: Archive, image_shape: ImageShape, path: Path, white: float | None, bad: list[str] | None
 ) -> Iterator[Found]:
-    suffixes = picture_suffixes() | {""}
+    suffixes = picture_suffixes()
     found = False
     for name in sorted(archive.sizes, key=lambda name: name.split("/")):  # as in a folder
-        suffix = PurePosixPath(name).suffix.lower()
-        if suffix not in suffixes:
+        if not may_be_picture(name, archive.sizes[name], suffixes):
             continue
         try:
             content = archive.read(name)
@@ -143,7 +152,7 @@ def _load_archive(
                 image = None if is_figure(picture) else fit_picture(picture, image_shape, white)
         except Exception as error:  # as above
             unidentified = isinstance(error, UnidentifiedImageError)
-            if unidentified and not suffix:
+            if unidentified and not PurePosixPath(name).suffix:
                 continue
             found = True
             why = "it is empty" if not archive.sizes[name] else NO_PICTURE if unidentified else error
