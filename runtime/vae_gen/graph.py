@@ -25,6 +25,7 @@ MAX_ROWS = 128
 MAX_VALUES = 128 * 32 * 32  # of the larger of a run's input and output
 ROWS_PER_RUN = "rows_per_run"  # where a graph's metadata says that it takes fewer
 ENGINE_VERSION: str = onnxruntime.__version__
+OF_WEIGHTS = {".bin", ".ckpt", ".pt", ".pth", ".safetensors"}  # suffixes
 SILENT = 4  # onnxruntime's log severity: what fails is raised
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 NUMBERS = {**FLOATS, "tensor(uint8)": np.uint8}
@@ -70,6 +71,11 @@ class Graph:
         except OSError as error:
             raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
         except Exception as error:  # onnxruntime's own errors have no common class but this
+            if path.suffix.lower() in OF_WEIGHTS:
+                raise BundleError(
+                    f"{path} holds weights and is no ONNX graph; vae-gen export makes graphs of a training run's "
+                    "directory, or of a network of yours with --module and --weights"
+                ) from error
             raise BundleError(f"{path} is not an ONNX graph that can be run: {_first_line(error)}") from error
         self.path = path
         self.threads = threads

@@ -25,8 +25,8 @@ MAX_FLOAT32 = float(np.finfo(np.float32).max)
 def read_latents(source: str, stdin: TextIO, latent_dim: int) -> npt.NDArray[np.float64]:
     """Latents [n, latent_dim]: typed numbers ("-1.0,1.0,0.5"), - for lines of them on stdin, or a file.
 
-    A file is .npy, .npz (its array `mean`), or text with a line of numbers between commas for each point. Where a line
-    names columns, as `to_csv` does, the lines below it are read by mean_0, mean_1, ...
+    A file is .npy, .npz (its array `mean`), or text with a line of numbers for each point, between commas or spaces.
+    Where a line names columns, as `to_csv` does, the lines below it are read by mean_0, mean_1, ...
     Raises DataError if it cannot be read, UsageError if `source` is neither a file nor numbers.
     """
     try:
@@ -65,6 +65,8 @@ def _read_file(path: Path, latent_dim: int) -> npt.NDArray[np.float64]:
             latents = np.lib.format.read_array(file, allow_pickle=False)
     else:
         return _parse_text(_text(path.read_bytes()), str(path), latent_dim)
+    if latents.shape == (latent_dim,):  # one point
+        latents = latents[None]
     if latents.ndim != 2 or latents.dtype.kind not in "iuf" or not latents.size or latents.shape[1] != latent_dim:
         shape = list(latents.shape)
         raise DataError(
@@ -108,7 +110,9 @@ def _parse_text(text: str, source: str, latent_dim: int) -> npt.NDArray[np.float
 
 def _parse_numbers(cells: Sequence[str], latent_dim: int) -> list[float]:
     """One point. Raises ValueError with the reason."""
-    numbers = []
+    numbers: list[float] = []
+    if len(cells) == 1 and len(cells[0].split()) > 1:  # between spaces, as numpy.savetxt writes them
+        cells = cells[0].split()
     for place, cell in enumerate(cells, 1):
         try:
             numbers.append(float(cell))

@@ -154,6 +154,11 @@ class Manifest:
             raise BundleError(f"cannot read {path}: {error}") from error
         if not isinstance(values, dict):
             raise BundleError(f"{path} is no manifest: it holds no JSON object")
+        if "decoder_sha256" in values:  # of a run
+            raise BundleError(
+                f"{directory} is no bundle but holds images that vae-gen has made, of the model "
+                f"{values.get('model')!r:.60}; give that model's name or path"
+            )
         _check_schema(values.pop("schema", None), str(path))
         _check_fields(cls, values, str(path))
         values["description"] = Description.from_json(values["description"], str(path))

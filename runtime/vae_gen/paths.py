@@ -29,7 +29,11 @@ def traversal(z: Latents, dim: int, values: npt.NDArray[np.floating]) -> Latents
 
 
 def linear(start: Latents, end: Latents, count: int) -> Latents:
-    """`count` points, evenly along the straight line between two [latent_dim], both included: [count, latent_dim]."""
+    """`count` points, evenly along the straight line between two [latent_dim], both included: [count, latent_dim].
+
+    Raises UsageError if the points are not of one size and of finite numbers, or there are to be fewer than 2.
+    """
+    start, end = _checked(start, end, count)
     t = _places(count)
     return _with_ends(start, end, (1 - t) * start + t * end)
 
@@ -42,8 +46,10 @@ def spherical(start: Latents, end: Latents, count: int) -> Latents:
     N(0, I) have norms near the square root of latent_dim, and a straight line between two passes through smaller ones.
     The norm, which is 1 in Shoemake's formula, changes evenly from one end's to the other's. Between points in one
     direction, and from or to the origin, that is the straight line.
-    Raises UsageError if the points lie in opposite directions: all great circles between those are as short.
+    Raises UsageError as `linear` does, and if the points lie in opposite directions: all great circles between those
+    are as short.
     """
+    start, end = _checked(start, end, count)
     norms = [float(np.linalg.norm(point.astype(np.float64))) for point in (start, end)]
     if not all(norms):
         return linear(start, end, count)
@@ -61,6 +67,19 @@ def spherical(start: Latents, end: Latents, count: int) -> Latents:
     t = _places(count)
     directions = np.cos(t * angle) * u + np.sin(t * angle) * across / sine
     return _with_ends(start, end, ((1 - t) * norms[0] + t * norms[1]) * directions)
+
+
+def _checked(start: npt.ArrayLike, end: npt.ArrayLike, count: int) -> tuple[Latents, Latents]:
+    """The ends as arrays."""
+    points = [np.asarray(point) for point in (start, end)]
+    for point in points:
+        if point.ndim != 1 or point.dtype.kind not in "iuf" or not np.isfinite(point).all():
+            raise UsageError(f"a point of a path is {point!r:.60}; it must be [latent_dim], of finite numbers")
+    if len(points[0]) != len(points[1]):
+        raise UsageError(f"a path leads from {len(points[0])} latents to {len(points[1])}; they must be as many")
+    if count < 2:
+        raise UsageError(f"a path is to have {count} points; it needs at least its 2 ends")
+    return points[0], points[1]
 
 
 def _places(count: int) -> npt.NDArray[np.float64]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from vae_gen.cli import main
+from vae_gen.errors import DataError
+from vae_gen.latent_files import read_latents
 from vae_gen.latents import draw
 from vae_gen.stores import open_store
 
@@ -25,6 +28,22 @@ def test_decode_takes_typed_numbers_files_and_overwrite() -> None:
     np.testing.assert_array_equal(np.load("a.npy"), expected_pixels(z))
     run("decode", "--model", TINY, "--z", "0,0,0", "--out", "a.npy", "--overwrite", "--quiet")
     assert len(np.load("a.npy")) == 1
+
+
+def test_latents_are_read_as_numpy_writes_them() -> None:
+    z = np.array([[0.25, -1.5, 2.0], [1.0, 0.5, -0.125]], np.float32)
+    np.savetxt("z.txt", z)
+    np.savetxt("tabs.tsv", z, delimiter="\t")
+    np.save("z.npy", z)
+    np.save("one.npy", z[1])
+    for name in ("z.txt", "tabs.tsv"):
+        assert np.array_equal(read_latents(name, sys.stdin, 3), z)
+    for one in ("one.npy", "1 0.5 -0.125", "1,0.5,-0.125"):
+        assert np.array_equal(read_latents(one, sys.stdin, 3), z[1:])
+    with pytest.raises(DataError, match=r"line 1 of z.txt is not 4 numbers between commas: there are 3"):
+        read_latents("z.txt", sys.stdin, 4)
+    with pytest.raises(DataError, match=r"of shape \[3\]"):
+        read_latents("one.npy", sys.stdin, 4)
 
 
 def test_decode_is_alone_in_its_place_and_clears_what_a_killed_one_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import vae_gen
+from vae_gen import bundles
 from vae_gen.cli import main
 from vae_gen.data.datasets import DataSet, load_data_set
 from vae_gen.errors import BundleError
@@ -146,6 +147,16 @@ def test_write_records_it_in_the_bundle(digits: str, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_the_package_s_own_models_are_not_written_to(
+    digits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(bundles.shipped_folder(), "package")
+    monkeypatch.setattr(bundles, "shipped_folder", lambda: Path("package"))
+    assert main(["evaluate", "mnist", "--data", digits, "--write"]) == 2
+    said = "--write is for models of your own, and mnist came with vae-gen; give the path of a copy of"
+    assert said in capsys.readouterr().err
+
+
 def test_write_keeps_the_bundle_readable_however_the_data_are_called(digits: str) -> None:
     trained_on(None)
     name = os.fsdecode(b"digits\xff")

@@ -85,6 +85,28 @@ def test_a_bundle_that_a_shipped_name_hides_is_told_of(capsys: pytest.CaptureFix
     assert found.err == ""
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("out", "out is no bundle but holds images that vae-gen has made, of the model 'tiny'; give that model's"),
+        ("a.pt", "a.pt holds weights and is no ONNX graph; vae-gen export makes graphs of a training run's directory"),
+        ("run/checkpoint.safetensors", "run/checkpoint.safetensors holds weights and is no ONNX graph; vae-gen export"),
+        ("a.png", "a.png is not an ONNX graph that can be run"),
+    ],
+)
+def test_what_people_take_for_a_model_is_said_to_be_what_it_is(
+    model: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("sample", "--model", TINY, "--n", 2, "--seed", 3, "--out", "out")
+    Path("run").mkdir()
+    for name in ("a.pt", "a.png", "run/checkpoint.safetensors"):
+        Path(name).write_bytes(b"no graph at all")
+    capsys.readouterr()
+    for command in (("info", model), ("sample", "--model", model, "--out", "more")):
+        assert main([*command]) == 1
+        assert capsys.readouterr().err.startswith(f"Error: {message}")
+
+
 def test_a_path_is_a_path_however_a_shipped_model_is_called() -> None:
     shutil.copytree(MODELS / "tiny", "mnist")
     z = draw(1, 0, 4, 3)

@@ -100,6 +100,27 @@ def test_opposite_points_have_no_shortest_way(end: np.ndarray) -> None:
     assert np.isfinite(linear(f32(1, -2, 4), end, 5)).all()
 
 
+@pytest.mark.parametrize("between", [linear, spherical])
+@pytest.mark.parametrize(
+    ("start", "end", "count", "message"),
+    [
+        ([1.0, 2.0], [3.0, 4.0], 1, "a path is to have 1 points; it needs at least its 2 ends"),
+        ([1.0, 2.0], [3.0, 4.0], -1, "a path is to have -1 points"),
+        ([1.0, 2.0], [3.0, 4.0, 5.0], 3, "a path leads from 2 latents to 3; they must be as many"),
+        ([1.0, np.nan], [3.0, 4.0], 3, "must be .latent_dim., of finite numbers"),
+        ([1.0, 2.0], [np.inf, 4.0], 3, "must be .latent_dim., of finite numbers"),
+        ([[1.0, 2.0]], [3.0, 4.0], 3, "must be .latent_dim., of finite numbers"),
+    ],
+    ids=str,
+)
+def test_what_has_no_path_is_refused(
+    between: Callable[..., np.ndarray], start: list[float], end: list[float], count: int, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        between(start, end, count)
+    np.testing.assert_array_equal(between([1.0, 0.0], [0.0, 1.0], 2), [[1, 0], [0, 1]])
+
+
 def test_the_largest_numbers_do_not_overflow() -> None:
     largest = np.finfo(np.float32).max
     for between in (linear, spherical):

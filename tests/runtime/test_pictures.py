@@ -14,6 +14,7 @@ from vae_gen.data.pictures import load_pictures
 from vae_gen.data.tones import Tones
 from vae_gen.errors import DataError
 from vae_gen.idx import read_idx, read_idx_file
+from vae_gen.png import save_figure
 
 GREY, COLOR, ALPHA = (1, 5, 4), (3, 5, 4), (4, 5, 4)
 
@@ -252,6 +253,10 @@ def test_nothing_to_load_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"")
     kinds = r"no \.npy, \.npz, \.tar, \.zip, \.idx, \.tar\.gz, \.tgz files"
     others = f"holds no pictures, and {kinds}; give others by their names"
+    with pytest.raises(DataError, match=others):
+        load_pictures([tmp_path], GREY)
+    save_figure(np.zeros((1, 9, 9), np.uint8), tmp_path / "samples.png")
+    others = f"holds no pictures but 1 of sheets, curves and animations that vae-gen has drawn, and {kinds}"
     with pytest.raises(DataError, match=others):
         load_pictures([tmp_path], GREY)
     with pytest.raises(DataError, match=r"no file or folder .*missing"):

@@ -65,7 +65,7 @@ def test_latents_as_many_as_rows_of_a_picture_are_latents(image_shape: tuple[int
     [
         (np.ones((5, 4), np.uint8), COLOUR),
         (np.ones((5, 6), np.float32), GREY),
-        (np.ones(3, np.float32), GREY),
+        (np.ones(4, np.float32), GREY),
         (np.float32(3), GREY),
     ],
     ids=["grey for a model of colours", "of another width", "no batch axis", "one number"],

@@ -172,7 +172,7 @@ def test_a_name_that_the_terminal_cannot_show_is_shown_as_far_as_it_can_be(
     picture = tmp_path / folder / "000000000.png"
     picture.write_bytes(picture.read_bytes()[:-1])
     found = shown("verify", folder, cwd=tmp_path, encoding=encoding)
-    assert (found.returncode, found.stdout.partition(b" holds")[0]) == (1, b".: " + as_shown)
+    assert (found.returncode, found.stdout.partition(b" holds")[0]) == (1, as_shown + b": " + as_shown)
 
 
 def test_latents_go_into_a_pipe_as_utf8_and_come_back_as_shells_write_it(tmp_path: Path) -> None:

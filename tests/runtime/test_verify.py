@@ -105,7 +105,7 @@ def test_who_decoded_standard_input_is_told_to_give_it_again(
         for discard in ([], ["--discard"]):
             assert main(["verify", out, "-q", *discard]) == 1
             said = capsys.readouterr().err.splitlines()
-            assert said[-2].endswith("ake them again, with the same latents on standard input:") == (z == "-")
+            assert said[-2].endswith(", with the same latents on standard input:") == (z == "-")
             kind = "npy" if "." in out else "png"
             assert said[-1].endswith(f"--z {shlex.quote(z)} --format {kind} --out {out} --overwrite")
 

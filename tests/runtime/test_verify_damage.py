@@ -91,6 +91,32 @@ def test_damaged_pictures_are_found_and_made_again(damage: str) -> None:
     assert check()["good"]
 
 
+def test_all_that_is_wrong_with_pictures_is_said_at_once(capsys: Capture) -> None:
+    sample("--n", 20, "--out", "out")
+    was = tree("out")
+    Path("out/000000003.png").unlink()
+    Path("out/000000004.png").write_bytes(b"no picture")
+    for number in range(10, 15):
+        Path(f"out/0000000{number}.png").write_bytes(was[f"0000000{number}.png"][:-1])
+    report = check()
+    assert problems(report)[0] == ".: 1 of 20 images are missing: 000000003.png"
+    assert [problem["is_gone"] for problem in report["problems"]] == [True, False, False, False, False]
+    for problem, name in zip(problems(report)[1:], ("000000004", "000000010", "000000011"), strict=False):
+        assert problem.startswith(f".: out holds a damaged picture, {name}.png: ")
+    assert problems(report)[4] == ".: 3 more pictures are damaged"
+    capsys.readouterr()
+    assert main(["verify", "out"]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("out: 1 of 20 images are missing: 000000003.png\nout: out holds a damaged picture, 0000")
+    assert "Remove what is named, or let verify --discard do so, and make them again:\n" in said.err
+    for path in [Path("out/000000004.png"), *Path("out").glob("00000001[0-4].png")]:
+        path.unlink()
+    assert main(["verify", "out"]) == 1
+    assert "\nMake what is missing:\nvae-gen sample " in capsys.readouterr().err  # nothing is left to be removed
+    assert main(check()["commands"][0].split()[1:]) == 0
+    assert tree("out") == was
+
+
 def test_only_folders_that_are_damaged_are_made_again(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     sample(*FOLDERS, "--out", "out", "--latents")
     was = tree("out")

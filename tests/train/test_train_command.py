@@ -72,7 +72,7 @@ def test_a_run_says_what_begins_and_tensorboard_gets_every_record(
     chosen = ["--objective", "bce", "--device", "cpu", "--tensorboard", "--ema", "0.5", "--beta", "2"]
     assert main(["train", "--data", str(small_data), "--out", str(run), *options, *chosen]) == 0
     first, *others = capsys.readouterr().err.splitlines()
-    assert first == f"{small_data}: 110 pictures of 12x8; cpu, 1 thread; 2 steps into {run}"
+    assert first == f"{small_data}: 110 pictures of 12x8 to train on; cpu, 1 thread; 2 steps into {run}"
     assert [line.split()[:3] for line in others[:2]] == [["step", "2", "validation"], ["step", "2", "test"]]
     assert main(["train", "--data", str(small_data), "--resume", str(run), "--beta", "1"]) == 2
     capsys.readouterr()

@@ -233,7 +233,7 @@ def _start(images: DataSet, name: str, config: TrainConfig, run: Path, device: s
     threads = messages.count(world.threads(config.threads), "thread")
     where = f"{device}, {threads}" if world.size == 1 else f"{world.size} processes on {device}, {threads} each"
     steps = f"{config.steps:,} steps" + (f" and {config.prior_steps:,} of the prior" if config.prior_steps else "")
-    return f"{name}: {len(images.train):,} pictures of {height}x{width}; {where}; {steps} into {run}"
+    return f"{name}: {len(images.train):,} pictures of {height}x{width} to train on; {where}; {steps} into {run}"
 
 
 def _going_on(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vae_gen.cli import messages, options
+from vae_gen.errors import UsageError
 
 if TYPE_CHECKING:
     from vae_gen.data.tones import Tones
@@ -73,6 +74,7 @@ def evaluate(
     vae-gen evaluate notebook --data ~/.cache/vae-gen/mnist
     vae-gen evaluate bundles/mine --data photos/ --seed 1 --json
     """
+    from vae_gen.bundles import shipped
     from vae_gen.cpus import usable_cpus
 
     # numpy's linear algebra reads it when it is imported, and knows no other way.
@@ -84,6 +86,11 @@ def evaluate(
     from vae_gen.latents import check_range, fresh_seed
     from vae_gen.model import load_bundle
 
+    if write and model in shipped():
+        raise UsageError(
+            f"--write is for models of your own, and {model} came with vae-gen; give the path of a copy of "
+            f"{shipped()[model]}"
+        )
     chosen = fresh_seed() if seed is None else seed
     check_range(chosen, 0, samples)
     network = load_bundle(model, threads)

@@ -22,7 +22,11 @@ IMAGES_WORTH_PROCESSES = 20_000
 @click.command()
 @click.argument("out", callback=options.not_empty)
 @click.option("--workers", type=options.PROCESSORS, help="Processes that read. Default: one a processor.")
-@click.option("--discard", is_flag=True, help="Remove what is damaged, so that sample can make it again.")
+@click.option(
+    "--discard",
+    is_flag=True,
+    help="Remove the parts that are damaged, whole files or folders of pictures, so that sample can make them again.",
+)
 @options.json_option
 @options.quiet_option
 def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: bool) -> None:
@@ -73,7 +77,7 @@ def verify(out: str, workers: int | None, discard: bool, as_json: bool, quiet: b
         click.echo(json.dumps(content, indent=2))
     else:
         for problem in report.problems[:SHOWN]:
-            click.echo(problem)
+            click.echo(f"{out if problem.part == '.' else problem.part}: {problem.problem}")
         if len(report.problems) > SHOWN:
             click.echo(f"{len(report.problems) - SHOWN} more; --json lists them all")
     if report.problems:
@@ -91,9 +95,9 @@ def _summary(out: str, report: Report) -> str:
 
 
 def _advice(report: Report, file: str, discarded: bool, manifest: RunManifest) -> list[str]:
-    again = "ake them again" + (", with the same latents on standard input" if manifest.reads_stdin else "")
+    stdin = ", with the same latents on standard input" if manifest.reads_stdin else ""
     if report.has_damage and not (discarded or file):
-        return [f"Remove what is named, or let verify --discard do so, and m{again}:"]
-    if report.has_damage or report.missing_shards or report.without_sheet:
-        return [f"M{again}:" if report.has_damage else "Make what is missing:"]
+        return [f"Remove what is named, or let verify --discard do so, and make them again{stdin}:"]
+    if report.damaged or report.missing_shards or report.without_sheet:
+        return [f"{'Make them again' if report.has_damage else 'Make what is missing'}{stdin}:"]
     return ["Remove what is of no run, or of another, by hand"]

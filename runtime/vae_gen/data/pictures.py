@@ -98,8 +98,12 @@ def _files(paths: Iterable[Path | str]) -> Iterator[Path]:
             latents = latents_among(path, names)
             found = [name for name in names if name.lower().endswith(HOLD_MANY) and name not in latents]
         if not found:
+            drawn = sum(PurePosixPath(name).suffix.lower() in suffixes for name in names)
+            but = f" but {drawn} of sheets, curves and animations that vae-gen has drawn" if drawn else ""
             kinds = ", ".join(HOLD_MANY)
-            raise DataError(f"the folder {path} holds no pictures, and no {kinds} files; give others by their names")
+            raise DataError(
+                f"the folder {path} holds no pictures{but}, and no {kinds} files; give others by their names"
+            )
         yield from (path / name for name in found)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 from itertools import islice
@@ -48,11 +48,9 @@ FOLDER = re.compile(rf"\d{{{FOLDER_DIGITS},15}}")
 class Problem:
     """Something that is not as the manifests say."""
 
-    part: str  # a file or a folder in --out; "shards" if it is about all of them
+    part: str  # a file or a folder in --out, "." for that itself; "shards" if it is about all of them
     problem: str
-
-    def __str__(self) -> str:
-        return f"{self.part}: {self.problem}"
+    is_gone: bool = False  # what it is about: nothing has to be removed before that can be made again
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,10 @@ class Report:
     parts: int
     problems: list[Problem]
     damaged: list[tuple[RunManifest, Part]]
+    has_damage: bool  # whether something is there, of this run, that is not as it was written
     missing_shards: list[int]  # the first of them, where they are very many
     without_sheet: RunManifest | None  # the shard whose contact sheet is gone or damaged
     damaged_sheet: str  # its name, if it is there
-
-    @property
-    def has_damage(self) -> bool:
-        """Whether something is there, of this run, that is not as it was written."""
-        return bool(self.damaged or self.damaged_sheet)
 
     def commands(self, out: str, file: str, manifests: Sequence[RunManifest]) -> list[str]:
         """What makes again what is damaged, when it is removed, and what is gone."""
@@ -119,7 +113,7 @@ def verify(
     missing, problems = _shard_problems(manifests)
     listed = [(manifest, part, record) for manifest in manifests for part, record in manifest.records]
     tasks = [(out, manifest.format, manifest.image_shape, part, record) for manifest, part, record in listed]
-    damaged, good = [], 0
+    damaged, good, has_damage = [], 0, False
     try:
         for (manifest, part, _), found in zip(
             listed, (executor.map if executor else map)(_check_part, tasks), strict=True
@@ -127,6 +121,7 @@ def verify(
             problems += found
             if found:
                 damaged.append((manifest, part))
+                has_damage |= not all(problem.is_gone for problem in found)
             else:
                 good += part.indices.count
             progress(part.indices.count)
@@ -141,7 +136,8 @@ def verify(
     images = sum(part.indices.count for _, part, _ in listed)
     without_sheet = makers[0] if sheet_problems else None
     damaged_sheet = without_sheet.grid_name if without_sheet and without_sheet.grid_name in there else ""
-    return Report(images, good, len(listed), problems, damaged, missing, without_sheet, damaged_sheet)
+    has_damage |= bool(damaged_sheet)
+    return Report(images, good, len(listed), problems, damaged, has_damage, missing, without_sheet, damaged_sheet)
 
 
 def discard(store: Store, report: Report) -> None:
@@ -188,14 +184,12 @@ def _check_part(task: tuple[str, str, ImageShape, Part, Record]) -> list[Problem
     """What is wrong with one part. A plain function: any executor can run it."""
     out, kind, image_shape, part, record = task
     store = open_store(out)
+    gone: list[str] = []
     problems: list[str] = []
     try:
         if not part.is_file:
-            missing = _missing(store, part)
-            if missing:
-                names = f"{len(missing):,} of {part.indices.count:,} images are missing: {_some(missing)}"
-                return [Problem(record["name"], names)]
-            problems += _check_pixels(_pictures(store, part), part.indices, image_shape, record)
+            gone = _missing(store, part)
+            problems += _check_pictures(store, part, image_shape, record, gone)
         else:
             with store.open(part.name) as stream:
                 chunks = read_container(kind, stream, store.path(part.name))
@@ -207,7 +201,11 @@ def _check_part(task: tuple[str, str, ImageShape, Part, Record]) -> list[Problem
             problems += _check_latents(store, part, record)
     except DataError as error:
         problems.append(str(error))
-    return [Problem(record["name"], problem) for problem in problems]
+    found = [Problem(record["name"], problem) for problem in problems]
+    if gone:
+        names = f"{len(gone):,} of {part.indices.count:,} images are missing: {_some(gone)}"
+        found.insert(0, Problem(record["name"], names, is_gone=True))
+    return found
 
 
 def _check_pixels(chunks: Iterable[Chunk], indices: Indices, image_shape: ImageShape, record: Record) -> Iterator[str]:
@@ -235,11 +233,26 @@ def _missing(store: Store, part: Part) -> list[str]:
     return [name for name in map(picture_name, part.indices) if name not in there]
 
 
-def _pictures(store: Store, part: Part) -> Iterator[Chunk]:
-    for index in part.indices:
-        name = f"{part.name}/{picture_name(index)}" if part.name else picture_name(index)
-        with store.open(name) as stream:
-            yield None, decode_png(stream.read(), name, store.path(""))[None]
+def _check_pictures(
+    store: Store, part: Part, image_shape: ImageShape, record: Record, gone: Collection[str]
+) -> list[str]:
+    """What is wrong with the pictures of a part that are not gone."""
+    broken: list[str] = []
+
+    def pictures() -> Iterator[Chunk]:
+        for name in map(picture_name, part.indices):
+            if name not in gone:
+                try:
+                    with store.open(f"{part.name}/{name}" if part.name else name) as stream:
+                        yield None, decode_png(stream.read(), name, store.path(part.name))[None]
+                except DataError as error:
+                    broken.append(str(error))
+
+    found = [*_check_pixels(pictures(), part.indices, image_shape, record)]
+    if gone or broken:  # then the pixels of all of them have no hash
+        more = [f"{len(broken) - SHOWN:,} more pictures are damaged"] if len(broken) > SHOWN else []
+        return broken[:SHOWN] + more
+    return found
 
 
 def _check_latents(store: Store, part: Part, record: Record) -> Iterator[str]:
