@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vae_gen.animate import check_format, labelled, save_animation, text_size, to_frames
 from vae_gen.errors import UsageError
-from vae_gen.images import ByteImages, enlarge, from_pillow, grid, to_pillow, viewing_factor
+from vae_gen.images import ByteImages, from_pillow, to_pillow
 from vae_gen.png import check_suffix, save_figure
+from vae_gen.sheets import enlarge, grid, viewing_factor
 
 ON_SHEET = 64  # pixels of a picture's shorter side, about
 GAP = 2  # between pictures, in pixels of theirs

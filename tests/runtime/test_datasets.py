@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from vae_gen.data.datasets import load_data_set
 from vae_gen.data.options import DataOptions
-from vae_gen.data.picture_folders import default_size
+from vae_gen.data.picture_sets import default_size
 from vae_gen.errors import UsageError
 
 from tests.runtime.data_files import everything, fill, idx, in_order, pixels, sizes

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vae_gen.images import enlarge, grid, pairs_sheet, to_float, to_pillow, to_uint8, viewing_factor
+from vae_gen.images import to_float, to_pillow, to_uint8
+from vae_gen.sheets import enlarge, grid, pairs_sheet, viewing_factor
 
 
 def test_to_uint8_clips_and_rounds_half_up() -> None:

@@ -114,7 +114,7 @@ def test_encode_reads_archives_of_any_pictures(
 
 
 def test_pictures_are_read_from_many_threads(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vae_gen.data.picture_folders.usable_cpus", lambda: 8)
+    monkeypatch.setattr("vae_gen.data.picture_sets.usable_cpus", lambda: 8)
     fill(folder, 400, 16, 16)
     expected = load_data_set(folder)
     for kind in ("zip", "tar", "tgz"):

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from vae_gen.bundles import shipped
 from vae_gen.cli import main
-from vae_gen.images import grid
 from vae_gen.latents import draw
 from vae_gen.model import load
+from vae_gen.sheets import grid
 
 from tests.conftest import MODELS
 from tests.runs import TINY, sample, tree

@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from vae_gen.animate import save_animation, to_frames
 from vae_gen.files import as_text, whole_file
-from vae_gen.images import ByteImages, enlarge, grid, pairs_sheet, to_pillow, viewing_factor
+from vae_gen.images import ByteImages, to_pillow
 from vae_gen.latents import Latents, draw
 from vae_gen.paths import traversal
 from vae_gen.png import FIGURE_TEXTS, save_figure
+from vae_gen.sheets import enlarge, grid, pairs_sheet, viewing_factor
 
 from vae_gen_train.config import TrainConfig
 from vae_gen_train.evaluation import decoded, posteriors

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 from vae_gen.figures import GAP, labelled_grid
-from vae_gen.images import ByteImages, enlarge, from_pillow, to_pillow, viewing_factor
+from vae_gen.images import ByteImages, from_pillow, to_pillow
 from vae_gen.latents import Latents
 from vae_gen.paths import traversal
 from vae_gen.png import save_figure
+from vae_gen.sheets import enlarge, viewing_factor
 
 from vae_gen_train.evaluation import decoded
 from vae_gen_train.nets import VAE

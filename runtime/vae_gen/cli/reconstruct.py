@@ -53,9 +53,10 @@ def reconstruct(
     """
     from vae_gen.data.pictures import load_pictures
     from vae_gen.evaluation.metrics import sum_of_squared_errors
-    from vae_gen.images import enlarge, pairs_sheet, to_uint8, viewing_factor
+    from vae_gen.images import to_uint8
     from vae_gen.model import load_bundle
     from vae_gen.png import check_suffix, save_figure
+    from vae_gen.sheets import enlarge, pairs_sheet, viewing_factor
 
     check_suffix(out)
     network = load_bundle(model, threads)

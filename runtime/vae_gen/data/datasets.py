@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vae_gen.data.array_files import load_array_file, load_idx_directory
 from vae_gen.data.options import AS_FOUND, DataOptions, Notify
-from vae_gen.data.picture_folders import load_picture_set
+from vae_gen.data.picture_sets import load_picture_set
 from vae_gen.data.picture_sources import pictures_in_archive, pictures_in_folder
 from vae_gen.data.splits import DataSet
 from vae_gen.errors import DataError

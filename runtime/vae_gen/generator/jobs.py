@@ -17,8 +17,8 @@ from vae_gen.generator.generate import Progress, make_part, open_model
 from vae_gen.generator.ledger import Ledger
 from vae_gen.generator.parts import STATE, Part
 from vae_gen.generator.runs import Record, Run
-from vae_gen.images import grid
 from vae_gen.png import encode_figure
+from vae_gen.sheets import grid
 from vae_gen.stores import Store, open_store
 
 if TYPE_CHECKING:

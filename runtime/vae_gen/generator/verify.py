@@ -17,9 +17,9 @@ from vae_gen.containers import read_container
 from vae_gen.containers.members import Chunk, cannot_read, check_png, decode_png
 from vae_gen.defaults import INDEX_DIGITS
 from vae_gen.errors import DataError
+from vae_gen.generator.clearing import check_folders, manifests_in, remove_parts
 from vae_gen.generator.generate import Progress
 from vae_gen.generator.indices import Indices
-from vae_gen.generator.ledger import check_folders, manifests_in, remove_parts
 from vae_gen.generator.parts import (
     FOLDER_DIGITS,
     IMAGES_PER_FOLDER,
