@@ -25,6 +25,7 @@ MAX_ROWS = 128
 MAX_VALUES = 128 * 32 * 32  # of the larger of a run's input and output
 ROWS_PER_RUN = "rows_per_run"  # where a graph's metadata says that it takes fewer
 ENGINE_VERSION: str = onnxruntime.__version__
+LARGE = 1e4  # of latents or pixels, which decoders and encoders know up to 10 or so
 OF_WEIGHTS = {".bin", ".ckpt", ".pt", ".pth", ".safetensors"}  # suffixes
 SILENT = 4  # onnxruntime's log severity: what fails is raised
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -122,7 +123,9 @@ class Graph:
             if found != expected:
                 raise BundleError(f"{self.path} makes arrays of shape {found} where it declares {expected}")
             if not all(output.dtype == np.uint8 or np.isfinite(output).all() for output in outputs):
-                raise BundleError(f"{self.path} makes values that are not finite numbers; the model is broken")
+                largest = np.abs(chunk.astype(np.float64)).max(initial=0)
+                why = f"its input has numbers up to {largest:.3g}" if largest > LARGE else "the model is broken"
+                raise BundleError(f"{self.path} makes values that are not finite numbers; {why}")
             yield first, [output[: len(chunk)] for output in outputs]
 
     def _run(self, rows: Array, batch: int) -> list[Array]:

@@ -64,12 +64,12 @@ def _pair(value_range: tuple[float, float] | None) -> Range | None:
 def load_bundle(model: str | Path, threads: int | None = None) -> Model:
     """`load` for what needs the encoder too. Raises BundleError, before all else, if `model` is a decoder alone."""
     if (path := find(model)).is_file():
-        raise BundleError(_is_alone(path.stem))
+        raise BundleError(_is_alone(path))
     return load(model, threads)
 
 
-def _is_alone(name: str) -> str:
-    return f"{name} is a decoder alone; this needs a bundle that has an {ENCODER} too"
+def _is_alone(decoder: Path) -> str:
+    return f"{decoder} is a decoder alone; this needs a bundle that has an {ENCODER} too"
 
 
 class Model:
@@ -183,7 +183,7 @@ class Model:
     @cached_property
     def _encoder(self) -> Graph:
         if self.directory is None:
-            raise BundleError(_is_alone(self.name))
+            raise BundleError(_is_alone(self._decoder.graph.path))
         graph = Graph(self._checked(self.directory / ENCODER), self.threads)
         about, expected = Description.from_metadata(graph.metadata, str(graph.path)), self.description
         if about.bundle_id != expected.bundle_id:

@@ -200,7 +200,7 @@ def test_without_a_seed_a_fresh_one_is_shown(digits: str, capsys: pytest.Capture
         (["evaluate", "--data", "digits", "--seed", "-1"], 2, "seed is -1; it must be between 0 and 2**64 - 1"),
         (["evaluate", "--data", "nowhere"], 1, "there is no file or folder nowhere"),
         (["evaluate", "nothing", "--data", "digits"], 1, "there is no model 'nothing'"),
-        (["evaluate", str(MODELS / "foreign" / "plain.onnx"), "--data", "digits"], 1, "plain is a decoder alone"),
+        (["evaluate", str(MODELS / "foreign" / "plain.onnx"), "--data", "digits"], 1, "plain.onnx is a decoder alone"),
     ],
     ids=str,
 )

@@ -195,5 +195,5 @@ def test_what_cannot_be_measured_is_refused() -> None:
         evaluate(model, dataclasses.replace(data, train=np.zeros_like(data.train)), seed=0)
     with pytest.raises(DataError, match=r"shape \(3, 4, 5\) .* those of tiny \(3, 5, 4\); evaluate it with the data"):
         evaluate(model, dataclasses.replace(data, train=data.train.swapaxes(2, 3)), seed=0)
-    with pytest.raises(BundleError, match=r"plain is a decoder alone; this needs a bundle that has an encoder\.onnx"):
+    with pytest.raises(BundleError, match=r"plain\.onnx is a decoder alone; this needs a bundle that has"):
         evaluate(vae_gen.load(MODELS / "foreign" / "plain.onnx"), data, seed=0)

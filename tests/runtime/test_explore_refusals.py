@@ -79,6 +79,7 @@ def asking(**changes: object) -> bytes:
         ("POST", "/pictures", asking(z=[0, 0, 1e39]), 400, "latent 2 of point 0 is 1e+39, which is not finite"),
         ("POST", "/pictures", b'{"z": [0, 0, 1%s], "dims": []}' % (b"0" * 400), 400, "latent 2 of point 0 is inf"),
         ("POST", "/pictures", asking(dims=[3]), 400, "dim is 3; the model has 3 latents"),
+        ("POST", "/pictures", asking(dims=[0] * 4), 400, "4 dims are asked for; the model has 3 latents"),
         ("POST", "/pictures", asking(dims=[-1]), 400, "dim is -1; the model has 3 latents"),
         ("POST", "/pictures", asking(dims=[0.5]), 400, "dims is [0.5]; it must be a list of numbers"),
         ("POST", "/pictures", asking(dims=[True]), 400, "dims is [True]; it must be a list of numbers"),

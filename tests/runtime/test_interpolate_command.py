@@ -193,7 +193,7 @@ def test_what_is_written_is_none_of_what_is_read(capsys: pytest.CaptureFixture[s
 def test_a_decoder_alone_has_no_place_for_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     save_pictures(draw(4, 0, 1, 3))
     assert main(["interpolate", "pictures/0.png", "3", "--model", str(MODELS / "foreign" / "plain.onnx")]) == 1
-    assert "plain is a decoder alone; this needs a bundle that has an encoder.onnx too" in capsys.readouterr().err
+    assert "plain.onnx is a decoder alone; this needs a bundle that has an encoder.onnx too" in capsys.readouterr().err
     assert not Path("interpolate.gif").exists()
 
 

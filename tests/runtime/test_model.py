@@ -115,8 +115,10 @@ def test_images_of_another_shape_or_range_are_refused(tiny: Path) -> None:
 
 
 def test_a_decoder_whose_output_is_not_finite_is_refused() -> None:
-    with pytest.raises(BundleError, match=r"not-finite\.onnx makes values that are not finite"):
+    with pytest.raises(BundleError, match=r"not-finite\.onnx makes values that are not finite numbers; the model is"):
         load(MODELS / "foreign/not-finite.onnx", layout="NCHW").decode(np.ones((1, 3)))
+    with pytest.raises(BundleError, match=r"not finite numbers; its input has numbers up to 3\.4e\+38"):
+        load("mnist").decode(np.full((1, 16), 3.4e38))
 
 
 def test_a_graph_that_makes_other_rows_than_it_declares_is_refused() -> None:

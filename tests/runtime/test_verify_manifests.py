@@ -28,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
         ("file", 1, "there is no file/manifest.json"),
         ("unfinished", 1, "unfinished holds an unfinished run; sample --resume makes the rest, decode --overwrite all"),
         ("a.png", 1, "there is no a.png.manifest.json"),
+        (TINY, 1, "tiny/manifest.json is the manifest of a model, and of no run; vae-gen info says what is in it"),
         ("a.gif", 2, "a.gif names a picture"),
     ],
 )

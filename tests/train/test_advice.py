@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from vae_gen.errors import UsageError
 from vae_gen_train.advice import memory, overfitted_prior, overfitting
+from vae_gen_train.allocation import physical_memory
 from vae_gen_train.config import TrainConfig
 
 from tests.train.test_metrics_log import LOSSES, PRIOR, log
@@ -32,6 +34,14 @@ def test_much_memory_is_told(preset: str, size: tuple[int, int], changes: dict[s
     said = memory(TrainConfig.from_preset(preset, **changes), (1, *size))
     assert told in said
     assert bool(said) == bool(told)
+
+
+def test_more_memory_than_there_is_is_refused() -> None:
+    config = TrainConfig.from_preset("conv")
+    assert memory(config, (1, 380, 380), 7e9) == memory(config, (1, 380, 380))
+    with pytest.raises(UsageError, match=r"takes some 6 GB of memory; with --accumulate 2 .*This machine has 5 GB"):
+        memory(config, (1, 380, 380), 5e9)
+    assert 10**8 < physical_memory() < 10**15
 
 
 @pytest.mark.parametrize(

@@ -290,7 +290,10 @@ def test_a_checkpoint_from_before_the_options_goes_on(data: DataSet, tmp_path: P
         ({"lr": 0.01, "weight_decay": 100}, "weight-decay is 100; it must be below 1 / lr, which is 100"),
         ({"accumulate": 0}, "accumulate is 0; it must be at least 1"),
         ({"precision": "fp16"}, "precision is fp16; it must be one of fp32, bf16"),
-        ({"accumulate": 3}, "batch-size is 16, which .* accumulate 3 cannot share evenly; make it a multiple of 3"),
+        (
+            {"accumulate": 3},
+            "batch-size is 16, which 1 process with accumulate 3 cannot share evenly; make it a multiple of 3",
+        ),
         ({"processes": 3, "accumulate": 2}, "batch-size is 16, which 3 processes .*; make it a multiple of 6"),
     ],
     ids=str,

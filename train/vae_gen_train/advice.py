@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+from vae_gen.errors import UsageError
 from vae_gen.images import ImageShape
 from vae_gen.shell import quoted
 
@@ -17,8 +19,11 @@ BYTES_A_PIXEL = 700  # of each image, that a step of `conv` takes; 650 to 730 we
 MUCH_MEMORY = 4e9  # bytes
 
 
-def memory(config: TrainConfig, image_shape: ImageShape) -> str:
-    """What to tell before a run whose steps need much memory; nothing if they do not, or the network is another."""
+def memory(config: TrainConfig, image_shape: ImageShape, there: float = math.inf) -> str:
+    """What to tell before a run whose steps need much memory; nothing if they do not, or the network is another.
+
+    Raises UsageError, with the same words, if they need more than the bytes that are `there`: the system would end it.
+    """
     _, height, width = image_shape
     images = config.batch_size // (config.processes * config.accumulate)
     one = BYTES_A_PIXEL * height * width
@@ -31,10 +36,13 @@ def memory(config: TrainConfig, image_shape: ImageShape) -> str:
             f"with --accumulate {config.accumulate * images // fewer} it is {fewer} at a time and some "
             f"{fewer * one / 1e9:.1f} GB, and a smaller --image-size is faster too"
         )
-    return (
+    words = (
         f"steps compute {images} image{'s' if images > 1 else ''} of {height}x{width} at a time, which takes some "
         f"{images * one / 1e9:.0f} GB of memory; {way_out}"
     )
+    if images * one > there:
+        raise UsageError(f"{words}. This machine has {there / 1e9:.0f} GB")
+    return words
 
 
 def overfitting(run: Path, steps: int) -> str:

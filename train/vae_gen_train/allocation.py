@@ -1,12 +1,22 @@
-"""How the memory of tensors is allocated."""
+"""How much memory there is, and how that of tensors is allocated."""
 
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 LARGEST_KEPT = 2**30  # bytes; with larger tensors in the heap, the gaps between them take too much
+
+
+def physical_memory() -> float:
+    """The bytes of this machine's memory; infinite where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # on Windows
+        return math.inf
 
 
 def keep_freed_memory() -> None:

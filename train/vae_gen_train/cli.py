@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -153,6 +154,7 @@ def train(
         from vae_gen.data.options import DataOptions
 
         from vae_gen_train import advice, source, trainer
+        from vae_gen_train.allocation import physical_memory
         from vae_gen_train.checkpoint import Checkpoint
         from vae_gen_train.distributed import World
     except ModuleNotFoundError as error:
@@ -194,8 +196,14 @@ def train(
         record = _tensorboard(run) if tensorboard else None
         name = str(data or (images.origin or {}).get("path") or "MNIST")
         first_step = 0 if saved is None else trainer.first_step(saved, config)
-        told = [_start(images, name, config, run, device.type, world), advice.memory(config, images.image_shape)]
-        told += [] if saved is None else [_going_on(saved.config, config, first_step, run, world, changes)]
+        told = [
+            _start(images, name, config, run, device.type, world),
+            # A run that goes on can take no smaller steps; a GPU's memory is another.
+            advice.memory(
+                config, images.image_shape, physical_memory() if saved is None and device.type == "cpu" else math.inf
+            ),
+            "" if saved is None else _going_on(saved.config, config, first_step, run, world, changes),
+        ]
         for words in filter(None, told):
             messages.say(words, quiet)
         with tqdm(

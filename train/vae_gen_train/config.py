@@ -84,9 +84,10 @@ class TrainConfig:
         self._require("adversarial_share", 0 <= self.adversarial_share <= 1, "from 0 to 1")
         self._require("ema", 0 <= self.ema < 1, "at least 0 and below 1, such as 0.999")
         if self.batch_size % (self.accumulate * self.processes):
+            processes = f"{self.processes} process{'es' * (self.processes > 1)}"
             raise UsageError(
-                f"batch-size is {self.batch_size}, which {self.processes} processes with accumulate {self.accumulate} "
-                f"cannot share evenly; make it a multiple of {self.accumulate * self.processes}"
+                f"batch-size is {self.batch_size}, which {processes} with accumulate {self.accumulate} cannot share "
+                f"evenly; make it a multiple of {self.accumulate * self.processes}"
             )
         self._require("lr", 0 < self.lr < 1, "above 0 and below 1")
         self._require("weight_decay", self.lr * self.weight_decay < 1, f"below 1 / lr, which is {1 / self.lr:g}")

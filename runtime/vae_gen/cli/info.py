@@ -44,7 +44,7 @@ def _lines(values: dict[str, object], indent: str = "") -> list[str]:
     """Nested values as lines of `name  value`; those that say nothing are left out."""
     lines = []
     for name, value in values.items():
-        if value is None or value == []:
+        if value in (None, [], (), ""):
             continue
         if isinstance(value, dict):
             lines += [f"{indent}{name}", *_lines(value, indent + "  ")]

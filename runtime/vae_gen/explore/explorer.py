@@ -80,6 +80,8 @@ class Explorer:
         `target` is another picture's pixels in base64, as `encode` gives them. Raises DataError or UsageError.
         """
         point = self.model.check_latents([z])
+        if len(dims) > self.model.latent_dim:
+            raise UsageError(f"{len(dims)} dims are asked for; the model has {self.model.latent_dim} latents")
         wanted = None if target is None else self._image_of(target)
         points = np.concatenate([point, *(traversal(point[0], dim, np.array(SWEEP)) for dim in dims)])
         with self._turn:

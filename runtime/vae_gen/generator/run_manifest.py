@@ -98,6 +98,8 @@ def is_record(record: object, part: Part) -> bool:
 
 
 def _outline(path: str, values: dict[str, Any], name: str, file: str) -> dict[str, Any]:
+    if "description" in values:
+        raise DataError(f"{path} is the manifest of a model, and of no run; vae-gen info says what is in it")
     match = OF_A_SHARD.fullmatch(name)
     shard, shards = (int(match[1]), int(match[2])) if match and not file else (0, 1)
     kind, shape = _of_type(path, values, "format", str), _of_type(path, values, "image_shape", list)
