@@ -60,6 +60,34 @@ def test_a_graph_that_holds_others_is_left_alone() -> None:
     assert operations(small) == operations(model)
 
 
+@pytest.mark.parametrize("widths", [(50, 60, 2), (50, 3, 2)], ids=["nothing to gain", "layers become one"])
+def test_weights_in_half_precision_stay_so_where_they_stay(widths: tuple[int, ...]) -> None:
+    first, second, third = widths
+    weights = {"up": normal(4, first), "between": normal(first, second), "down": normal(second, third)}
+    nodes = [helper.make_node("Cast", [f"{name}16"], [name], to=TensorProto.FLOAT) for name in weights]
+    nodes += [
+        helper.make_node("MatMul", ["x", "up"], ["wide"]),
+        helper.make_node("Relu", ["wide"], ["bent"]),
+        helper.make_node("MatMul", ["bent", "between"], ["again"]),
+        *([helper.make_node("Relu", ["again"], ["bent again"])] if second > third * 10 else []),
+        helper.make_node("MatMul", ["bent again" if second > third * 10 else "again", "down"], ["y"]),
+    ]
+    constants = {f"{name}16": values.astype(np.float16) for name, values in weights.items()}
+    model = graph_of(nodes, constants, ["batch", 4], ["batch", third])
+    x = normal(6, 4)
+    small, what = simplify(model)
+    np.testing.assert_allclose(run(small, x)[0], run(model, x)[0], rtol=1e-4, atol=1e-4)
+    kinds = {tensor.name: tensor.data_type for tensor in small.graph.initializer}
+    if second == 60:
+        assert not what.rewrites
+        assert kinds == dict.fromkeys(constants, TensorProto.FLOAT16)
+        assert len(small.SerializeToString()) < 1.05 * len(model.SerializeToString())
+    else:
+        assert what.multiply_adds_after < what.multiply_adds_before
+        assert kinds.pop("up16") == TensorProto.FLOAT16
+        assert [*kinds.values()] == [TensorProto.FLOAT]
+
+
 def test_other_precisions_are_left_alone() -> None:
     nodes = [helper.make_node("MatMul", ["x", "up"], ["wide"]), helper.make_node("MatMul", ["wide", "down"], ["y"])]
     constants = {"up": normal(4, 50).astype(np.float64), "down": normal(50, 2).astype(np.float64)}

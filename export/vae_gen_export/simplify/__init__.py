@@ -19,7 +19,7 @@ from vae_gen_export.simplify.affine import Rewrite, rewrite_affine
 from vae_gen_export.simplify.channels import Removal, remove_channels
 from vae_gen_export.simplify.costs import total_multiply_adds
 from vae_gen_export.simplify.endings import reshape_early
-from vae_gen_export.simplify.tidy import tidy
+from vae_gen_export.simplify.tidy import store_in_half, tidy
 from vae_gen_export.simplify.view import View, keep_shapes
 
 
@@ -85,6 +85,8 @@ def _simplified(model: onnx.ModelProto, fold: bool) -> tuple[onnx.ModelProto, Si
             break
         simplified = tidy(simplified)
     after = total_multiply_adds(View(simplified))
+    if not left_alone:
+        store_in_half(simplified, model)
     keep_shapes(simplified.graph, {value.name for value in model.graph.value_info})
     return simplified, Simplification(before, after, tuple(rewrites), tuple(removals))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import numpy as np
 import onnx
 import onnx_ir
 import onnxscript.optimizer
@@ -38,6 +39,30 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     tidied = onnx_ir.to_proto(graph)
     _give_back(tidied.graph, list(model.graph.output))
     return tidied
+
+
+def store_in_half(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
+    """Store weights of `model` in half precision again where `original` does, and casts them to what they still are.
+
+    The casts have been computed, and what they made takes twice the bytes.
+    """
+    kinds = onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
+    halves = {tensor.name: tensor for tensor in original.graph.initializer if tensor.data_type in kinds}
+    casts = {node.output[0]: node for node in original.graph.node if node.op_type == "Cast" and node.input[0] in halves}
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    again = [casts[name] for name, tensor in stored.items() if name in casts and _is_cast(halves, casts[name], tensor)]
+    for cast in again:
+        stored[cast.input[0]] = halves[cast.input[0]]
+        del stored[cast.output[0]]
+    graph, nodes, tensors = model.graph, [*again, *model.graph.node], [*stored.values()]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(tensors)
+
+
+def _is_cast(halves: dict[str, onnx.TensorProto], cast: onnx.NodeProto, tensor: onnx.TensorProto) -> bool:
+    values = onnx.numpy_helper.to_array(tensor)
+    return np.array_equal(onnx.numpy_helper.to_array(halves[cast.input[0]]).astype(values.dtype), values)
 
 
 def _give_back(graph: onnx.GraphProto, outputs: list[onnx.ValueInfoProto]) -> None:
