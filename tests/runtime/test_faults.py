@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from vae_gen.cli import main
+from vae_gen.containers import zip as zip_container
 
 from tests.disks import disk_in_memory, remount
 from tests.runs import TINY, VAE_GEN, sample, tree
@@ -93,3 +95,15 @@ def test_a_closed_pipe_is_named() -> None:
     assert found.returncode == 1
     assert found.stderr.startswith("Error: cannot write to standard output: Broken pipe\n")
     assert "Traceback" not in found.stderr
+
+
+def test_a_full_folder_for_temporary_files_is_named_and_not_the_output(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    monkeypatch.setattr(zip_container, "IN_MEMORY", 1000)
+    sample("--n", 20_000, "--seed", 3, "--out", "a.zip", "--batch-size", 500, status=1)
+    message = capsys.readouterr().err
+    assert message.startswith(f"Error: cannot keep the directory of a zip archive in {small_disk}, or in the folder")
+    assert "No space left on device\n20,000 of 20,000 images are not made\n" in message
+    assert not Path("a.zip").exists()

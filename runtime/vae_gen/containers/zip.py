@@ -7,12 +7,13 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from tempfile import SpooledTemporaryFile
+from contextlib import suppress
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import BinaryIO
 
 from vae_gen.containers import zip_records as records
 from vae_gen.containers.members import Chunk, PictureMembers, cannot_read, decode_png, in_chunks, index_and_suffix
-from vae_gen.errors import DataError
+from vae_gen.errors import DataError, OutputError
 from vae_gen.images import ByteImages
 
 IN_MEMORY = 1 << 20  # bytes of the directory; beyond, it waits in a temporary file
@@ -41,7 +42,15 @@ class ZipContainer:
             entries.append(records.central_header(name, records.STORED, crc, size, size, offset))
             offset += len(header) + size
         self._file.write(b"".join(parts))
-        self._directory.write(b"".join(entries))
+        try:
+            self._directory.write(b"".join(entries))
+        except OSError as error:
+            with suppress(OSError):  # it would be written again
+                self._directory.close()
+            raise OutputError(
+                f"cannot keep the directory of a zip archive in {gettempdir()}, or in the folder that TMPDIR names, "
+                f"until the archive ends: {error.strerror}"
+            ) from error
         self._entries += len(entries)
         self._size = offset
 

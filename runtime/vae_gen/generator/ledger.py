@@ -53,7 +53,7 @@ class Ledger:
             if self._run.file:  # which is replaced when its successor is complete
                 self._outdated = self._companions_there()
             else:
-                self._wait_for_nobody()
+                self._check_no_shard_is_at_work()
                 clear(self._store, self._run.parts)
         elif in_the_way(self._store, self._run.files):
             complete = self._check(resume)
@@ -86,7 +86,7 @@ class Ledger:
                 with self._store.create(self._run.claim_name) as file:
                     file.write(self._before)
 
-    def _wait_for_nobody(self) -> None:
+    def _check_no_shard_is_at_work(self) -> None:
         """Raise OutputError if another process is at work on what this one is to replace: on a shard of a run there."""
         for claim in claims_in(self._store):
             if (theirs := claimed_by(claim)) != self.name:
