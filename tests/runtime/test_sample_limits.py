@@ -176,7 +176,7 @@ def test_two_that_go_on_with_one_run_are_told_apart(out: str) -> None:
     assert all(run.returncode == (1 if error else 0) for run, error in zip(runs, errors, strict=True))
     assert 0 in [run.returncode for run in runs]
     for error in filter(None, errors):
-        assert error.startswith(f"Error: another process is at work on {out.removesuffix('.npy')}")
+        assert error.startswith(f"Error: another process is at work on {out}")
         assert error.endswith("; wait for it, or choose another --out\n")
     assert main(["verify", out]) == 0
     assert not list(Path().rglob("*.partial"))
@@ -189,7 +189,7 @@ def test_files_that_share_what_stands_beside_them_are_made_by_one_process_at_a_t
         until(lambda: list(Path().glob(".a.latents.npy.*.partial")))
         second = subprocess.run([*what, "--n", "3", "--out", "a.tar"], capture_output=True, text=True, check=False)
         assert second.returncode == 1
-        assert second.stderr.startswith("Error: another process is at work on a; wait for it")
+        assert second.stderr.startswith("Error: another process is at work on a.latents.npy; wait for it")
         assert list(Path().glob(".a.latents.npy.*.partial"))
         running.kill()
     sample("--n", 3, "--out", "a.tar")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -75,8 +75,10 @@ def make_run(
     """
     store = open_store(out)
     ledger = Ledger(store, run)
-    # A folder that is to appear at once must not be there for a lock.
-    with store.lock(ledger.name, beside=run.appears_at_once(store.is_new())):
+    beside = run.appears_at_once(store.is_new())  # a folder that is to appear at once must not be there for a lock
+    with ExitStack() as locks:
+        for name in ledger.names:
+            locks.enter_context(store.lock(name, beside=beside))
         return _make_run(run, out, store, ledger, crew or Crew(), resume, overwrite, progress)
 
 

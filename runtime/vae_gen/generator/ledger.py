@@ -13,14 +13,7 @@ from typing import Any
 
 from vae_gen.errors import DataError, OutputError, VaeGenError
 from vae_gen.generator.clearing import check_folders, claims_in, clear, in_the_way, manifests_in, written
-from vae_gen.generator.parts import (
-    STATE,
-    claimed_by,
-    grid_beside,
-    latents_beside,
-    manifest_beside,
-    stem_of,
-)
+from vae_gen.generator.parts import STATE, claimed_by, grid_beside, latents_beside, manifest_beside
 from vae_gen.generator.run_manifest import RunManifest, is_record, read_json, read_manifest, read_outline
 from vae_gen.generator.runs import PARTS, Record, Run, write_json
 from vae_gen.stores import Store
@@ -37,12 +30,13 @@ class Ledger:
         self._outdated: list[str] = []  # files beside the only file that go with the one that is replaced
 
     @property
-    def name(self) -> str:
-        """What only one process at a time may write to: the part of --out that is a shard's, or a file.
+    def names(self) -> list[str]:
+        """What only one process at a time may write to: a file, or the part of --out that is a shard's.
 
-        Files that differ in their formats alone have the same latents and contact sheet beside them.
+        And what stands beside a file, which those that differ from it in their formats alone have beside them too.
         """
-        return stem_of(self._run.file, self._run.format) if self._run.file else self._run.manifest_name
+        run = self._run
+        return [run.manifest_name, *([latents_beside(run.file, run.format)] if run.file else [])]
 
     def open(self, resume: bool, overwrite: bool) -> dict[str, Any] | None:
         """Make --out this run's. Returns its manifest if it is complete already and all its files are there.
@@ -89,7 +83,7 @@ class Ledger:
     def _check_no_shard_is_at_work(self) -> None:
         """Raise OutputError if another process is at work on what this one is to replace: on a shard of a run there."""
         for claim in claims_in(self._store):
-            if (theirs := claimed_by(claim)) != self.name:
+            if (theirs := claimed_by(claim)) not in self.names:
                 with self._store.lock(theirs):
                     pass
 
