@@ -185,12 +185,15 @@ def test_an_address_without_a_scheduler_is_named(address: str) -> None:
 def test_a_scheduler_that_ends_is_named() -> None:
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     with subprocess.Popen([*command, "--scheduler-file", "file"], stderr=subprocess.DEVNULL) as scheduler:
-        until(Path("file").exists)
-        address = json.loads(Path("file").read_text())["address"]
-        run = subprocess.Popen([*VAE_GEN, *WHAT, "--out", "out", "--dask", address], stderr=subprocess.PIPE, text=True)
-        until(Path("out/grid.png").exists)
-        time.sleep(0.2)  # it waits for workers
-        scheduler.kill()
+        try:
+            until(Path("file").exists)
+            address = json.loads(Path("file").read_text())["address"]
+            command = [*VAE_GEN, *WHAT, "--out", "out", "--dask", address]
+            run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            until(Path("out/grid.png").exists)
+            time.sleep(0.2)  # it waits for workers
+        finally:
+            scheduler.kill()
         _, errors = run.communicate(timeout=30)
     assert run.returncode == 1
     assert errors == (

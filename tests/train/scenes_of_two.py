@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,6 @@ from vae_gen_train.distributed import World
 from vae_gen_train.posterior_variances import Seen
 
 CPU = torch.device("cpu")
-CONFIG = TrainConfig.from_preset(
-    "mlp", processes=2, latent_dim=2, batch_size=16, steps=2, prior_steps=2, log_every=1, lr_warmup=0
-)
 
 
 def meet(world: World, folder: Path) -> None:
@@ -55,14 +51,17 @@ def report(world: World, data: Path, folder: Path) -> None:
         (folder / "drawn").touch()
 
     trainer.draw_report = draw
+    config = TrainConfig.from_preset(
+        "mlp", processes=2, latent_dim=2, batch_size=16, steps=2, prior_steps=2, log_every=1, lr_warmup=0
+    )
     with world.joined(CPU):
-        trainer.train(load_data_set(data), folder / "run", CONFIG, world=world)
+        trainer.train(load_data_set(data), folder / "run", config, world=world)
         assert not dist.is_initialized()
     assert (folder / "drawn").exists() or not world.writes
 
 
 def anew(world: World, data: Path, folder: Path) -> None:
-    """The first process replaces the checkpoint only when the other, from a slow disk, has read it."""
+    """Of a run that is there, the first process replaces the checkpoint when the other, slowly, has read it."""
     trainer.draw_report = lambda *arguments: None
     restore = Checkpoint.restore
 
@@ -70,9 +69,6 @@ def anew(world: World, data: Path, folder: Path) -> None:
         time.sleep(world.rank)
         restore(self, *arguments)
 
-    if world.writes:
-        trainer.train(load_data_set(data), folder / "run", replace(CONFIG, processes=1))
-    meet(world, folder)
     Checkpoint.restore = slow
     with world.joined(CPU):
         trainer.resume(load_data_set(data), folder / "run", prior_steps=3, world=world)

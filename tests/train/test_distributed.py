@@ -114,6 +114,9 @@ def test_a_signal_stops_all_processes_after_the_same_step(small_data: Path, tmp_
 
 @pytest.mark.parametrize("scene", ["reading", "report", "anew", "sharing", "stopped"])
 def test_two_processes_wait_for_each_other_and_share(scene: str, small_data: Path, tmp_path: Path) -> None:
+    if scene == "anew":
+        made = ["--out", str(tmp_path / "run"), "--steps", "2", "--prior-steps", "2", "--batch-size", "16", "--quiet"]
+        assert main(["train", "--data", str(small_data), "--latent-dim", "2", "--threads", "1", *made]) == 0
     script = Path(__file__).parent / "scenes_of_two.py"
     command = [*TORCHRUN, str(script), scene, str(small_data), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=MINUTES, check=False)
