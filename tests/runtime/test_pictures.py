@@ -256,7 +256,7 @@ def test_nothing_to_load_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=others):
         load_pictures([tmp_path], GREY)
     save_figure(np.zeros((1, 9, 9), np.uint8), tmp_path / "samples.png")
-    others = f"holds no pictures but 1 of sheets, curves and animations that vae-gen has drawn, and {kinds}"
+    others = rf"holds no pictures but 1 drawn by vae-gen \(sheets, curves, animations\), and {kinds}"
     with pytest.raises(DataError, match=others):
         load_pictures([tmp_path], GREY)
     with pytest.raises(DataError, match=r"no file or folder .*missing"):

@@ -99,7 +99,7 @@ def _files(paths: Iterable[Path | str]) -> Iterator[Path]:
             found = [name for name in names if name.lower().endswith(HOLD_MANY) and name not in latents]
         if not found:
             drawn = sum(PurePosixPath(name).suffix.lower() in suffixes for name in names)
-            but = f" but {drawn} of sheets, curves and animations that vae-gen has drawn" if drawn else ""
+            but = f" but {drawn} drawn by vae-gen (sheets, curves, animations)" if drawn else ""
             kinds = ", ".join(HOLD_MANY)
             raise DataError(
                 f"the folder {path} holds no pictures{but}, and no {kinds} files; give others by their names"
