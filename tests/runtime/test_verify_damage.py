@@ -117,6 +117,18 @@ def test_all_that_is_wrong_with_pictures_is_said_at_once(capsys: Capture) -> Non
     assert tree("out") == was
 
 
+def test_latents_that_are_gone_with_a_picture_need_not_be_removed(capsys: Capture) -> None:
+    sample("--n", 20, "--out", "out", "--latents")
+    Path("out/000000003.png").unlink()
+    Path("out/latents.npy").unlink()
+    assert problems(check()) == [".: 1 of 20 images are missing: 000000003.png"]
+    capsys.readouterr()
+    assert main(["verify", "out"]) == 1
+    assert "\nMake what is missing:\n" in capsys.readouterr().err
+    mend(check())
+    assert check()["good"]
+
+
 def test_only_folders_that_are_damaged_are_made_again(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     sample(*FOLDERS, "--out", "out", "--latents")
     was = tree("out")

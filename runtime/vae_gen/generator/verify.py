@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 from itertools import islice
@@ -189,7 +189,7 @@ def _check_part(task: tuple[str, str, ImageShape, Part, Record]) -> list[Problem
     try:
         if not part.is_file:
             gone = _missing(store, part)
-            problems += _check_pictures(store, part, image_shape, record, gone)
+            problems += _check_pictures(store, part, image_shape, record, set(gone))
         else:
             with store.open(part.name) as stream:
                 chunks = read_container(kind, stream, store.path(part.name))
@@ -197,7 +197,7 @@ def _check_part(task: tuple[str, str, ImageShape, Part, Record]) -> list[Problem
     except DataError as error:
         problems.append(str(error))
     try:
-        if "latents" in record:
+        if "latents" in record and not gone:  # else they will be made again with the pictures
             problems += _check_latents(store, part, record)
     except DataError as error:
         problems.append(str(error))
@@ -233,9 +233,7 @@ def _missing(store: Store, part: Part) -> list[str]:
     return [name for name in map(picture_name, part.indices) if name not in there]
 
 
-def _check_pictures(
-    store: Store, part: Part, image_shape: ImageShape, record: Record, gone: Collection[str]
-) -> list[str]:
+def _check_pictures(store: Store, part: Part, image_shape: ImageShape, record: Record, gone: set[str]) -> list[str]:
     """What is wrong with the pictures of a part that are not gone."""
     broken: list[str] = []
 
