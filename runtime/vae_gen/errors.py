@@ -6,6 +6,8 @@ import copyreg
 from collections.abc import Iterable
 from typing import Any
 
+from vae_gen.defaults import FORMATS
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a message about a mistyped word: a question after the one most like it; nothing if none is."""
@@ -65,3 +67,8 @@ class MissingExtraError(VaeGenError):
             f"{task} needs {needs}, and {package!r} is not installed here; "
             f'install them with: pip install "vae-gen[{extra}]"'
         )
+
+
+def unknown_format(format: str) -> UsageError:
+    """The error that says which formats there are."""
+    return UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")

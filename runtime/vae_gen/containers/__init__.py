@@ -16,8 +16,8 @@ from vae_gen.containers.npz import NpzContainer, read_npz
 from vae_gen.containers.picture import PictureFile, read_picture
 from vae_gen.containers.tar import TarContainer, read_tar
 from vae_gen.containers.zip import ZipContainer, read_zip
-from vae_gen.defaults import FORMATS, OF_MANY_IMAGES
-from vae_gen.errors import UsageError
+from vae_gen.defaults import OF_MANY_IMAGES
+from vae_gen.errors import UsageError, unknown_format
 from vae_gen.idx import MOST_IMAGES, idx_header
 from vae_gen.images import ByteImages, ImageShape
 
@@ -93,8 +93,3 @@ def read_container(format: str, file: BinaryIO, source: str) -> Iterator[Chunk]:
     if format not in READERS:
         raise unknown_format(format)
     return READERS[format](file, source)
-
-
-def unknown_format(format: str) -> UsageError:
-    """The error that says which formats there are."""
-    return UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")

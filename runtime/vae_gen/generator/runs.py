@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from vae_gen import deflate
-from vae_gen.containers import check_fits, unknown_format
+from vae_gen.containers import check_fits
 from vae_gen.defaults import FORMATS
-from vae_gen.errors import UsageError
+from vae_gen.errors import UsageError, unknown_format
 from vae_gen.generator.indices import Indices
 from vae_gen.generator.parts import Layout
 from vae_gen.graph import ENGINE_VERSION

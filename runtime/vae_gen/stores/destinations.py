@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from vae_gen.defaults import FORMATS
-from vae_gen.errors import UsageError
+from vae_gen.errors import UsageError, unknown_format
 
 STDOUT = "-"
 STREAMED = ("npy", "tar", "png")  # what can be read from a pipe
@@ -32,7 +32,7 @@ def destination(out: str, format: str | None) -> Destination:
     if the two disagree.
     """
     if format is not None and format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+        raise unknown_format(format)
     if out == STDOUT:
         if format not in STREAMED:
             raise UsageError("--out - needs --format npy or tar, which can be read from a pipe, or for one image png")
