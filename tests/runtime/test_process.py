@@ -163,7 +163,11 @@ def shown(*arguments: str, cwd: Path, encoding: str) -> subprocess.CompletedProc
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
 @pytest.mark.parametrize(
     ("folder", "encoding", "as_shown"),
-    [(os.fsdecode(b"a\xff"), "utf-8", rb"a\udcff"), ("\u4e00\u00fc", "cp1252", b"\\u4e00\xfc")],
+    [
+        (os.fsdecode(b"a\xff"), "utf-8", rb"a\udcff"),
+        ("\u4e00\u00fc", "cp1252", b"\\u4e00\xfc"),
+        ("\u4e00\u00fc", "cp1252:surrogateescape", b"\\u4e00\xfc"),  # so Python begins on Windows
+    ],
 )
 def test_a_name_that_the_terminal_cannot_show_is_shown_as_far_as_it_can_be(
     tmp_path: Path, folder: str, encoding: str, as_shown: bytes

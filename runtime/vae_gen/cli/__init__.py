@@ -130,7 +130,7 @@ def _reopen_closed_streams() -> None:
 
 def _show_what_is_no_text() -> None:
     """A file's name with bytes that are no text, or letters that the terminal lacks, is printed as stderr has it."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
