@@ -82,7 +82,9 @@ def test_what_cannot_be_read_is_left_out_when_asked(capsys: pytest.CaptureFixtur
     Path("pictures/LICENSE").write_text("no picture")
     for command in ("encode", "reconstruct"):
         run(command, "pictures", "--model", TINY, status=1)
-        assert "Error: cannot read pictures/1.png as a picture" in capsys.readouterr().err
+        refused = capsys.readouterr().err
+        assert refused.startswith("Error: found 1 file that cannot be read:\n  cannot read pictures/1.png as a picture")
+        assert refused.endswith("\nRepair or remove them, or leave them out with --skip-bad\n")
         run(command, "pictures", "--model", TINY, "--skip-bad", "--json")
         captured = capsys.readouterr()
         rows = json.loads(captured.out)
@@ -92,7 +94,10 @@ def test_what_cannot_be_read_is_left_out_when_asked(capsys: pytest.CaptureFixtur
             "left out 1 file that cannot be read:\n  cannot read pictures/1.png as a picture"
         )
     run("encode", "pictures/1.png", "--model", TINY, "--skip-bad", status=1)
-    assert capsys.readouterr().err.startswith("Error: there is no picture that can be read: 1 file")
+    assert capsys.readouterr().err.startswith("Error: cannot read pictures/1.png as a picture")
+    Path("pictures/0.png").write_text("no picture either")
+    run("encode", "pictures/0.png", "pictures/1.png", "--model", TINY, status=1)
+    assert capsys.readouterr().err.startswith("Error: there is no picture that can be read: 2 files")
 
 
 @pytest.mark.parametrize("format", FORMATS)

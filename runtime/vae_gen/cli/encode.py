@@ -55,10 +55,10 @@ def encode(
     if out is not None:
         check_suffix(out)
     network = load_bundle(model, threads)
-    loaded = load_pictures(pictures, network.image_shape, tones, skip_bad)
+    loaded = load_pictures(pictures, network.image_shape, tones, skip_bad=True)
     if out is not None:
         options.check_not_an_input(out, loaded.files)
-    messages.tell_what_is_left_out(loaded, quiet)
+    messages.tell_what_cannot_be_read(loaded, skip_bad, quiet)
     messages.tell_if_unfamiliar(loaded.images, network, tones, quiet)
     mean, log_var = network.encode(loaded.images)
     if out is not None:

@@ -44,10 +44,11 @@ def tell_if_unfamiliar(images: FloatImages, network: Model, tones: Tones, quiet:
             say(hint)
 
 
-def tell_what_is_left_out(pictures: Pictures, quiet: bool) -> None:
-    """Tell who gives --skip-bad which files cannot be read."""
-    from vae_gen.data.picture_files import unreadable
+def tell_what_cannot_be_read(pictures: Pictures, skip_bad: bool, quiet: bool) -> None:
+    """Tell which files cannot be read: with --skip-bad as those left out, without it as a DataError."""
+    from vae_gen.data.picture_files import check_readable, unreadable
 
+    check_readable(pictures.bad, skip_bad)
     if pictures.bad:
         say(f"left out {unreadable(pictures.bad)}", quiet)
 

@@ -60,9 +60,9 @@ def reconstruct(
 
     check_suffix(out)
     network = load_bundle(model, threads)
-    loaded = load_pictures(pictures, network.image_shape, tones, skip_bad)
+    loaded = load_pictures(pictures, network.image_shape, tones, skip_bad=True)
     options.check_not_an_input(out, loaded.files)
-    messages.tell_what_is_left_out(loaded, quiet)
+    messages.tell_what_cannot_be_read(loaded, skip_bad, quiet)
     messages.tell_if_unfamiliar(loaded.images, network, tones, quiet)
     mean, _ = network.encode(loaded.images)
     outputs = network.decode(mean)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from vae_gen.defaults import FIGURE
+from vae_gen.errors import DataError
 
 NAMED = 10  # unreadable files that a message names
 NO_PICTURE = "not in a picture format that Pillow can read"
@@ -65,6 +66,12 @@ def unreadable(reasons: Sequence[str], where: str = "") -> str:
     more = [f"  and {len(reasons) - len(shown)} more"] if len(reasons) > len(shown) else []
     files = f"{len(reasons)} file{'' if len(reasons) == 1 else 's'}{where} that cannot be read:"
     return "\n".join([files, *(f"  {reason}" for reason in shown), *more])
+
+
+def check_readable(reasons: Sequence[str], skip_bad: bool, where: str = "") -> None:
+    """Raise DataError if there are files that cannot be read, unless they are to be left out."""
+    if reasons and not skip_bad:
+        raise DataError(f"found {unreadable(reasons, where)}\nRepair or remove them, or leave them out with --skip-bad")
 
 
 def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

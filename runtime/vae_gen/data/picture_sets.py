@@ -18,7 +18,7 @@ from vae_gen.cpus import usable_cpus
 from vae_gen.data.cache import Slot
 from vae_gen.data.fitting import fit_picture, is_grey, shown_size
 from vae_gen.data.options import DataOptions, Notify
-from vae_gen.data.picture_files import NO_PICTURE, is_figure, unreadable
+from vae_gen.data.picture_files import NO_PICTURE, check_readable, is_figure, unreadable
 from vae_gen.data.picture_sources import Listing, PictureFile, PictureSource
 from vae_gen.data.splits import TEST_SHARE, VALIDATION_SHARE, DataSet, check_enough, sha256_of_images
 from vae_gen.data.tones import Tones
@@ -113,10 +113,7 @@ def _fill(slot: Slot, path: Path, listing: Listing, options: DataOptions, notify
                     others["without a suffix"] += 1
                 else:
                     bad.append(f"{file.name}: {image if file.size else 'it is empty'}")
-            if bad and not options.skip_bad:
-                raise DataError(
-                    f"found {unreadable(bad, where)}\nRepair or remove them, or leave them out with --skip-bad"
-                )
+            check_readable(bad, options.skip_bad, where)
             if not counts and not bad:
                 raise _no_pictures(path, others)
             if not counts:

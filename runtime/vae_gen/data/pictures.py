@@ -76,7 +76,7 @@ def load_pictures(
         names += [name + place for places, _ in found for place in places]
         parts += [images for _, images in found]
     if not parts:
-        raise DataError(f"there is no picture that can be read: {unreadable(bad)}")
+        raise DataError(bad[0] if len(bad) == 1 else f"there is no picture that can be read: {unreadable(bad)}")
     images = np.concatenate(parts)
     return Pictures(names, inverted(images, 1) if tones.invert else images, files, bad)
 
