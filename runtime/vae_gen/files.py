@@ -136,7 +136,8 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise OutputError(f"cannot write to {path}: it is a file; give the name of a directory") from error
+        # Windows says it of folders above `path` too.
+        raise OutputError(f"cannot write to {error.filename}: it is a file; give the name of a directory") from error
     except OSError as error:
         raise OutputError(f"cannot make the directory {path}: {error.strerror or error}") from error
 
