@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 
 def _can_mount() -> bool:
     """Whether this process has Linux's CAP_SYS_ADMIN, which root in a container may lack."""
-    status = Path("/proc/self/status")
-    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status.read_text(), re.M) if status.exists() else None
+    if sys.platform != "linux":
+        return False
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.M)
     return found is not None and bool(int(found[1], 16) >> 21 & 1)
 
 
