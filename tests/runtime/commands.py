@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,17 @@ from tests.runtime import reference
 
 def run(*arguments: object, status: int = 0) -> None:
     assert main([str(argument) for argument in arguments]) == status
+
+
+def words_of(command: str) -> list[str]:
+    """Those of a command that was shown, as the system's shell takes it apart."""
+    if sys.platform != "win32":
+        return shlex.split(command)
+    taken_apart = ctypes.windll.shell32.CommandLineToArgvW
+    taken_apart.restype = ctypes.POINTER(ctypes.c_wchar_p)
+    count = ctypes.c_int()
+    words = taken_apart(ctypes.c_wchar_p(command), ctypes.byref(count))
+    return [words[number] for number in range(count.value)]
 
 
 def stream_of(text: str) -> io.TextIOWrapper:

@@ -18,8 +18,10 @@ from vae_gen.latents import draw
 from vae_gen.model import load
 from vae_gen.paths import traversal
 from vae_gen.reading import Reading
+from vae_gen.shell import quoted
 
 from tests.runtime import reference
+from tests.runtime.commands import words_of
 from tests.runtime.foreign import FOREIGN, expected
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -81,10 +83,10 @@ def test_a_run_remembers_how_it_was_read(capsys: Capture) -> None:
     assert main(["verify", "out", "--discard", "--json"]) == 1
     (command,) = json.loads(capsys.readouterr().out)["commands"]
     assert command == (
-        f"vae-gen sample --model {SIGNED} --layout=NCHW --value-range=-1,1 --seed 3 --n 10 --format png --grid 1x2 "
-        "--out out --resume"
+        f"vae-gen sample --model {SIGNED} --layout=NCHW {quoted('--value-range=-1,1')} --seed 3 --n 10 --format png "
+        "--grid 1x2 --out out --resume"
     )
-    assert main([*command.split()[1:], "-q"]) == 0
+    assert main([*words_of(command)[1:], "-q"]) == 0
     assert picture.read_bytes() == before
     assert main([*what, "--value-range", "-1,1", "--resume"]) == 0  # the same, said in fewer words
 
@@ -112,7 +114,7 @@ def test_every_command_that_decodes_takes_the_options(capsys: Capture) -> None:
     capsys.readouterr()
     assert main(["verify", "decoded", "--json"]) == 1
     (command,) = json.loads(capsys.readouterr().out)["commands"]
-    assert main([*command.split()[1:], "-q"]) == 0
+    assert main([*words_of(command)[1:], "-q"]) == 0
     assert main(["verify", "decoded", "-q"]) == 0
 
     sweep = ("--dim", 1, "--from", -2, "--to", 2, "--frames", 2, "--scale", 1, "--z", "0.5,-1,2")
