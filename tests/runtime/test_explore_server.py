@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import socket
 import struct
@@ -96,7 +97,9 @@ def test_a_decoder_alone_is_described_with_what_was_said_of_it(tmp_path: Path) -
     reading = Reading(value_range=(-1.0, 1.0))
     with serving(FOREIGN / "signed.onnx", "my models/it's.onnx", reading) as site:
         about = site.get("/model").json
-        assert about["options"] == "--model 'my models/it'\"'\"'s.onnx' --value-range=-1,1"
+        posix = "--model 'my models/it'\"'\"'s.onnx' --value-range=-1,1"
+        windows = """--model "my models/it's.onnx" "--value-range=-1,1\""""
+        assert about["options"] == (windows if os.name == "nt" else posix)
         assert (about["encodes"], about["latent_kl"]) == (False, [])
         reply = site.ask("POST", "/encode", PICTURE)
         assert (reply.status, "this needs a bundle" in reply.text) == (400, True)

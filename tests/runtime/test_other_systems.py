@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ntpath
 import os
+import posixpath
 import signal
 import subprocess
 import sys
@@ -133,7 +134,8 @@ def test_a_name_with_a_slash_behind_it_is_a_folder() -> None:
         assert destination(out, None) == Destination(root, "", "png")
 
 
-def test_a_backslash_is_a_letter_elsewhere() -> None:
+def test_a_backslash_is_a_letter_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(destinations, "os", SimpleNamespace(path=posixpath, sep="/"))
     place = destination("out/a\\b.npy", None)
     assert (place.root, place.file) == ("out", "a\\b.npy")
 
@@ -173,6 +175,7 @@ def test_what_is_in_use_is_tried_again(
 
 def test_commands_are_shown_as_the_shell_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["vae-gen", "export", "runs\\mlp", "--out", "my bundles", "plain"]
+    monkeypatch.setattr(shell, "os", SimpleNamespace(name="posix"))
     assert shell.joined(words) == "vae-gen export 'runs\\mlp' --out 'my bundles' plain"
     monkeypatch.setattr(shell, "os", SimpleNamespace(name="nt"))
     assert shell.joined(words) == 'vae-gen export runs\\mlp --out "my bundles" plain'
