@@ -140,6 +140,7 @@ def test_a_run_that_dies_as_it_replaces_a_file_is_finished(options: tuple[str, .
     assert moments >= 3
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_leaves_whole_parts_and_no_process(workers: int, number: int, status: int) -> None:
@@ -165,6 +166,7 @@ def test_an_interrupted_run_leaves_whole_parts_and_no_process(workers: int, numb
     check_no_process_is_left(process.pid)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 def test_workers_do_not_outlive_a_parent_that_is_killed() -> None:
     what = ["--model", TINY, "--n", "100000000", "--seed", "1", "--format", "npy", "--shard-size", "20000"]
     command = [*VAE_GEN, "sample", *what, "--out", "out", "--workers", "2", "--threads", "1"]
@@ -197,6 +199,7 @@ def no_process_left(session: int) -> bool:
     return True
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
 def test_a_check_by_processes_stops_within_a_part() -> None:
     sample("--n", 400_000, "--format", "tar", "--shard-size", 200_000, "--no-metadata", "--out", "out")
     with subprocess.Popen([*VAE_GEN, "verify", "out", "--workers", "2"], stderr=subprocess.PIPE, text=True) as process:
