@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from vae_gen.evaluation.evaluate import Evaluation
 from vae_gen.manifest import Manifest
 
 from tests.conftest import MODELS
+from tests.systems import needs_names_without_text
 
 FEW = "there are only 25 images to compare with: distances and shares of so few say little\n"
 
@@ -146,7 +146,6 @@ def test_write_records_it_in_the_bundle(digits: str, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
 def test_the_package_s_own_models_are_not_written_to(
     digits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +156,7 @@ def test_the_package_s_own_models_are_not_written_to(
     assert said in capsys.readouterr().err
 
 
+@needs_names_without_text
 def test_write_keeps_the_bundle_readable_however_the_data_are_called(digits: str) -> None:
     trained_on(None)
     name = os.fsdecode(b"digits\xff")
