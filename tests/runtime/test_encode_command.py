@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from tests.runtime.commands import expected_pixels, run, save_pictures, stream_o
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
+PICTURES = [str(Path("pictures", f"{number}.png")) for number in range(3)]
+
 
 def test_encode_prints_csv_that_decode_reads(capsys: pytest.CaptureFixture[str]) -> None:
     z = draw(0, 0, 3, 3)
@@ -25,7 +28,7 @@ def test_encode_prints_csv_that_decode_reads(capsys: pytest.CaptureFixture[str])
     run("encode", "pictures", "--model", TINY)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert list(rows[0]) == ["picture", "mean_0", "mean_1", "mean_2", "log_var_0", "log_var_1", "log_var_2"]
-    assert [row["picture"] for row in rows] == ["pictures/0.png", "pictures/1.png", "pictures/2.png"]
+    assert [row["picture"] for row in rows] == PICTURES
     mean, log_var = reference.encode(expected_pixels(z) / np.float32(255))
     for name, expected in (("mean", mean), ("log_var", log_var)):
         found = [[float(row[f"{name}_{dim}"]) for dim in range(3)] for row in rows]
@@ -35,6 +38,7 @@ def test_encode_prints_csv_that_decode_reads(capsys: pytest.CaptureFixture[str])
     np.testing.assert_array_equal(np.load("again.npy"), expected_pixels(mean))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="names have no line ends there")
 def test_names_with_line_ends_can_be_read_again(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +72,7 @@ def test_encode_writes_files_and_json(capsys: pytest.CaptureFixture[str]) -> Non
         np.testing.assert_allclose(both["mean"], mean, atol=1e-6)
         np.testing.assert_allclose(both["log_var"], log_var, atol=1e-6)
     rows = json.loads(captured.out)
-    assert [row["picture"] for row in rows] == ["pictures/0.png", "pictures/1.png", "pictures/2.png"]
+    assert [row["picture"] for row in rows] == PICTURES
     np.testing.assert_allclose([row["log_var"] for row in rows], log_var, atol=1e-6)
     assert captured.err == "latents of 3 pictures in z.npz\n"
     run("encode", "pictures", "--model", TINY, "--invert", "--out", "inverted.npy", "--quiet")
@@ -83,18 +87,18 @@ def test_what_cannot_be_read_is_left_out_when_asked(capsys: pytest.CaptureFixtur
     for command in ("encode", "reconstruct"):
         run(command, "pictures", "--model", TINY, status=1)
         refused = capsys.readouterr().err
-        assert refused.startswith("Error: found 1 file that cannot be read:\n  cannot read pictures/1.png as a picture")
+        assert refused.startswith(f"Error: found 1 file that cannot be read:\n  cannot read {PICTURES[1]} as a picture")
         assert refused.endswith("\nRepair or remove them, or leave them out with --skip-bad\n")
         run(command, "pictures", "--model", TINY, "--skip-bad", "--json")
         captured = capsys.readouterr()
         rows = json.loads(captured.out)
         found = [row["picture"] for row in (rows if command == "encode" else rows["pictures"])]
-        assert found == ["pictures/0.png", "pictures/no suffix"]
+        assert found == [PICTURES[0], str(Path("pictures/no suffix"))]
         assert captured.err.startswith(
-            "left out 1 file that cannot be read:\n  cannot read pictures/1.png as a picture"
+            f"left out 1 file that cannot be read:\n  cannot read {PICTURES[1]} as a picture"
         )
     run("encode", "pictures/1.png", "--model", TINY, "--skip-bad", status=1)
-    assert capsys.readouterr().err.startswith("Error: cannot read pictures/1.png as a picture")
+    assert capsys.readouterr().err.startswith(f"Error: cannot read {PICTURES[1]} as a picture")
     Path("pictures/0.png").write_text("no picture either")
     run("encode", "pictures/0.png", "pictures/1.png", "--model", TINY, status=1)
     assert capsys.readouterr().err.startswith("Error: there is no picture that can be read: 2 files")
@@ -117,7 +121,7 @@ def test_encode_reads_what_sample_writes(
         np.testing.assert_allclose([row["mean"] for row in rows], mean, atol=1e-5)
         names = [row["picture"] for row in rows]
         if format == "png":
-            assert names == [f"digits/{index // 4:05d}/{index:09d}.png" for index in range(10)]
+            assert names == [str(Path(f"digits/{index // 4:05d}/{index:09d}.png")) for index in range(10)]
         elif place != "digits" and format in ("tar", "zip"):
             assert names == [f"{place}/{index:09d}.png" for index in range(10)]
         elif place != "digits":

@@ -11,6 +11,7 @@ from vae_gen.cli import COMMANDS, cli, main
 
 from tests.runs import TINY
 from tests.runtime.commands import expected_pixels, run, save_pictures
+from tests.systems import needs_links, needs_names_too_long
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -53,8 +54,8 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["sample", "--out", ""], 2, "an empty path"),
         (["sample", "--format", "npy", "--out", "."], 1, ". already holds something; choose another --out"),
         (["sample", "--model", ""], 1, "there is no model ''"),
-        (["sample", "--model", "a" * 300], 1, "File name too long"),
-        (["encode", "a" * 300], 1, "File name too long"),
+        pytest.param(["sample", "--model", "a" * 300], 1, "File name too long", marks=needs_names_too_long),
+        pytest.param(["encode", "a" * 300], 1, "File name too long", marks=needs_names_too_long),
         (["encode", "file", "--out", "file"], 2, "does not end as a file of latents"),
         (["traverse", "--from", "nan"], 2, "nan is not in the range -100<=x<=100"),
         (["traverse", "--fps", "nan"], 2, "nan is not in the range 1<=x<=50"),
@@ -138,13 +139,14 @@ def test_bad_input_gets_a_message_and_nothing_is_written(
 @pytest.mark.parametrize(
     "command", ["reconstruct {}", "traverse --picture {}", "interpolate 3 {}", "interpolate {} 3 --sheet"]
 )
-def test_what_is_read_is_not_replaced(command: str, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("out", ["pictures/0.png", pytest.param("link.png", marks=needs_links)])
+def test_what_is_read_is_not_replaced(command: str, source: str, out: str, capsys: pytest.CaptureFixture[str]) -> None:
     save_pictures(np.ones((1, 3)))
     before = Path("pictures/0.png").read_bytes()
-    Path("link.png").symlink_to("pictures/0.png")
-    for out in ("pictures/0.png", "link.png"):
-        assert main([*command.format(source).split(), "--model", TINY, "--out", out]) == 2
-        assert f"--out {out} would replace a file that is read; choose another --out" in capsys.readouterr().err
+    if out == "link.png":
+        Path(out).symlink_to("pictures/0.png")
+    assert main([*command.format(source).split(), "--model", TINY, "--out", out]) == 2
+    assert f"--out {Path(out)} would replace a file that is read; choose another --out" in capsys.readouterr().err
     assert Path("pictures/0.png").read_bytes() == before
 
 
@@ -154,5 +156,5 @@ def test_encode_does_not_replace_the_array_that_it_reads(source: str, capsys: py
     np.save("pictures/0.npy", expected_pixels(np.ones((2, 3))))
     before = Path("pictures/0.npy").read_bytes()
     assert main(["encode", source, "--model", TINY, "--out", "pictures/0.npy"]) == 2
-    assert "--out pictures/0.npy would replace a file that is read" in capsys.readouterr().err
+    assert f"--out {Path('pictures/0.npy')} would replace a file that is read" in capsys.readouterr().err
     assert Path("pictures/0.npy").read_bytes() == before

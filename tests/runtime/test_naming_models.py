@@ -92,7 +92,10 @@ def test_a_bundle_that_a_shipped_name_hides_is_told_of(capsys: pytest.CaptureFix
     [
         ("out", "out is no bundle but holds images that vae-gen has made, of the model 'tiny'; give that model's"),
         ("a.pt", "a.pt holds weights and is no ONNX graph; vae-gen export makes graphs of a training run's directory"),
-        ("run/checkpoint.safetensors", "run/checkpoint.safetensors holds weights and is no ONNX graph; vae-gen export"),
+        (
+            "run/checkpoint.safetensors",
+            f"{Path('run/checkpoint.safetensors')} holds weights and is no ONNX graph; vae-gen export",
+        ),
         ("a.png", "a.png is not an ONNX graph that can be run"),
     ],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -70,7 +72,7 @@ def test_bad_pictures_in_an_archive_are_named_or_left_out(folder: Path, tmp_path
         load_data_set(archive)
     assert same(load_data_set(archive, DataOptions(skip_bad=True)), good)
 
-    with pytest.raises(DataError, match=rf"cannot read {archive}/x\.png: not in a picture format"):
+    with pytest.raises(DataError, match=rf"cannot read {re.escape(str(archive))}/x\.png: not in a picture format"):
         load_pictures([archive], (1, 6, 8))
     found = load_pictures([archive], (1, 6, 8), skip_bad=True)
     assert found.names == [f"{archive}/{name}" for name in files if name.startswith(("0", "1", "2"))]
@@ -126,7 +128,7 @@ def test_an_archive_without_pictures_is_refused_in_words(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"others\.tar holds no pictures: only other files \(1 \.txt\)"):
         load_data_set(others)
     for path in (empty, others):
-        with pytest.raises(DataError, match=f"{path} holds no pictures"):
+        with pytest.raises(DataError, match=re.escape(f"{path} holds no pictures")):
             load_pictures([path], (1, 6, 8))
 
 
@@ -136,6 +138,7 @@ def test_what_is_called_an_archive_and_is_none_is_named(folder: Path) -> None:
         load_data_set(folder)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the system has no GNU tar")
 def test_sparse_files_in_a_tar_archive_are_refused(folder: Path, tmp_path: Path) -> None:
     with (folder / "big.bmp").open("wb") as file:
         file.truncate(1 << 20)
