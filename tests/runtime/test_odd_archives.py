@@ -76,7 +76,7 @@ def test_bad_pictures_in_an_archive_are_named_or_left_out(folder: Path, tmp_path
         load_pictures([archive], (1, 6, 8))
     found = load_pictures([archive], (1, 6, 8), skip_bad=True)
     assert found.names == [f"{archive}/{name}" for name in files if name.startswith(("0", "1", "2"))]
-    assert [bad.partition(":")[0] for bad in found.bad] == [
+    assert [bad.partition(": ")[0] for bad in found.bad] == [
         f"cannot read {archive}/{name}" for name in ("x.png", "y.jpg")
     ]
     np.testing.assert_array_equal(
