@@ -56,7 +56,9 @@ class Ledger:
                 self._done = {part.number: record for part, record in complete.records if names.issuperset(part.files)}
                 has_grid = not self._run.makes_grid or self._run.grid_name in names
                 if has_grid and len(self._done) == len(complete.parts):
-                    self._forget()  # for one that was killed at the very end
+                    # For one that was killed at the very end: on Windows its lock beside a new folder is still there.
+                    self._store.sweep(name for name in self._written() if not name)
+                    self._forget()
                     return complete.values
             self._done |= self._recorded()
             check_folders(self._store, (part for part in self._run.parts if part.number not in self._done))
