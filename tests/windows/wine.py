@@ -50,8 +50,8 @@ def build(folder: Path) -> None:
         ignore=shutil.ignore_patterns("site-packages", "lib-dynload", "test", "__pycache__"),
         dirs_exist_ok=True,
     )
-    setting = "SetValueEx(CreateKey(HKEY_CURRENT_USER, key), name, 0, REG_SZ, value)"
-    run(folder, "-c", f"from winreg import *; [{setting} for key, name, value in {SETTINGS}]")
+    for key, name, value in SETTINGS:
+        wine(folder, "reg", "add", rf"HKEY_CURRENT_USER\{key}", "/v", name, "/d", value, "/f")
     run(folder, "-m", "ensurepip")
 
 
@@ -93,6 +93,11 @@ def link(folder: Path, temporary: Path) -> None:
 
 def run(folder: Path, *arguments: str) -> int:
     """Run that Python, and give its exit status."""
+    return wine(folder, str(folder / "python.exe"), *arguments)
+
+
+def wine(folder: Path, *command: str) -> int:
+    """Run a program for Windows, and give its exit status."""
     environment = {
         **os.environ,
         "WINEPREFIX": str(folder / "wine"),
@@ -101,8 +106,7 @@ def run(folder: Path, *arguments: str) -> int:
         "KMP_AFFINITY": "disabled",  # OpenMP asks for what Wine does not know
     }
     # From /dev/null Wine makes a standard input that Python cannot open, from a pipe one that it can.
-    command = ["wine", str(folder / "python.exe"), *arguments]
-    return subprocess.run(command, env=environment, input=b"", check=False).returncode
+    return subprocess.run(["wine", *command], env=environment, input=b"", check=False).returncode
 
 
 if __name__ == "__main__":
