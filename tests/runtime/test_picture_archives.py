@@ -257,6 +257,7 @@ def test_a_thousand_shards_need_few_open_files(folder: Path, kind: str) -> None:
     assert sum(sizes(data)) == 200
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the system has no such pipes")
 @pytest.mark.parametrize("kind", KINDS)
 def test_encode_reads_an_archive_from_a_pipe_and_leaves_nothing_behind(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def test_what_can_be_no_picture_is_told_what_latents_are(array: np.ndarray, imag
         read(array, 3, image_shape)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no name has a colon there")
 def test_a_picture_with_the_name_of_a_seed_is_called_as_it_is_typed() -> None:
     Path("8").mkdir()
     for name in ("7", "7:41", "8/3", "7.png"):

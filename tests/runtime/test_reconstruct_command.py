@@ -27,7 +27,7 @@ def test_reconstruct_shows_inputs_over_reconstructions_and_errors(capsys: pytest
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert [float(line.split()[0]) for line in lines[:3]] == pytest.approx(errors[:3], abs=1e-3)
-    assert lines[2].endswith("pictures/2.png")
+    assert lines[2].endswith(str(Path("pictures/2.png")))
     assert "2 more; --json lists them all" in lines[3]
     assert float(lines[4].split()[0]) == pytest.approx(errors.mean(), abs=1e-3)
     assert captured.err == "3 of 5 pictures in reconstruct.png\n"

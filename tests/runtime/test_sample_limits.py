@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from vae_gen.generator.runs import MAX_PARTS
 from tests.runs import TINY, VAE_GEN, tree, until
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+posix = pytest.mark.skipif(os.name == "nt", reason="no file has such a name there, or is of such a kind")
 
 
 def sample(*arguments: object, status: int = 0) -> None:
@@ -85,6 +88,7 @@ def test_a_contact_sheet_has_no_room_for_images_that_are_not_made() -> None:
         assert sheet.size == (2 + 3 * 6, 2 + 1 * 7)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the memory")
 def test_a_run_of_as_many_parts_as_may_be_begins_at_once() -> None:
     what = ["--n", MAX_PARTS, "--format", "npy", "--shard-size", 1, "--shard", "0/1", "--seed", 1, "--out", "out"]
     with subprocess.Popen([*VAE_GEN, "sample", "--model", TINY, *map(str, what)], stderr=subprocess.DEVNULL) as process:
@@ -107,7 +111,11 @@ def test_scattered_images_take_no_longer_than_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "out", ["a b/c\nd", "ü/漢.npy", "x/../y", "./-", "~", "a\x01b", "-x", "a.npy.npy", "a*b?[c].tar", "%s.zip", "C:"]
+    "out",
+    [
+        *["a b/c", "ü/漢.npy", "x/../y", "./-", "~", "-x", "a.npy.npy", "ab[c].tar", "%s.zip"],
+        *[pytest.param(name, marks=posix) for name in ("a b/c\nd", "a\x01b", "a*b?[c].tar", "C:")],
+    ],
 )
 def test_odd_names_are_names(out: str, capsys: pytest.CaptureFixture[str]) -> None:
     sample("--n", 3, f"--out={out}")
@@ -115,6 +123,7 @@ def test_odd_names_are_names(out: str, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["verify", "--", out]) == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 @pytest.mark.parametrize("out", ["link", "link/a.npy", "file.npy"])
 def test_links_are_followed(out: str) -> None:
     Path("folder").mkdir()
@@ -126,6 +135,7 @@ def test_links_are_followed(out: str) -> None:
     assert Path("file.npy").is_symlink()
 
 
+@posix
 @pytest.mark.parametrize("out", ["dangling", "pipe", "pipe.npy", "/dev/null", "/proc/x"])
 def test_what_is_no_folder_and_no_file_is_kept(out: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("dangling").symlink_to("nowhere")
@@ -140,6 +150,7 @@ def test_what_is_no_folder_and_no_file_is_kept(out: str, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("command", [["sample", "--n", "3"], ["decode", "--z", "1,2,3"]], ids=lambda words: words[0])
 def test_a_terminal_gets_no_bytes(command: list[str]) -> None:
+    pty = pytest.importorskip("pty")
     ours, terminal = pty.openpty()
     words = [*VAE_GEN, *command, "--model", TINY, "--out", "-", "--format", "npy"]
     found = subprocess.run(words, stdout=terminal, stderr=subprocess.PIPE, text=True, check=False, timeout=60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_it_goes_down_a_pipe_too() -> None:
     sample("--seed", 3, "--out", "digit.png")
     options = ["--model", str(TINY), "--seed", "3", "--format", "png", "--out", "-"]
     piped = subprocess.run([sys.executable, "-m", "vae_gen", "sample", *options], check=True, capture_output=True)
-    assert (piped.stdout, piped.stderr) == (Path("digit.png").read_bytes(), b"1 image in stdout\n")
+    assert (piped.stdout, piped.stderr) == (Path("digit.png").read_bytes(), f"1 image in stdout{os.linesep}".encode())
 
 
 def test_decode_writes_one_and_encode_reads_it(capsys: Capture) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,12 +24,18 @@ def store(tmp_path: Path) -> LocalStore:
 def files(store: LocalStore) -> dict[str, bytes]:
     """Everything there, temporary names included."""
     top = Path(store.root)
-    return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}
+    return {path.relative_to(top).as_posix(): path.read_bytes() for path in top.rglob("*") if path.is_file()}
+
+
+def called(store: LocalStore, name: str = "") -> str:
+    """What messages call it, as a pattern."""
+    return re.escape(str(Path(store.root, name)))
 
 
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:
     """The kernel writes no file longer than this: first less than was asked for, then an error."""
+    resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -54,8 +60,9 @@ class TestLocalStore(StoreContract):
 
 
 def test_a_url_is_not_a_directory(tmp_path: Path) -> None:
-    for out in (str(tmp_path), f"file://{tmp_path}", f"local://{tmp_path}"):
-        assert open_store(out) == LocalStore(str(tmp_path))
+    top = tmp_path.as_posix()
+    for out in (top, f"file:///{top.lstrip('/')}", f"local:///{top.lstrip('/')}"):
+        assert open_store(out) == LocalStore(top)
     assert open_store("out:/x") == LocalStore("out:/x")
 
 
@@ -133,10 +140,10 @@ def test_two_writers_of_a_file_do_not_meet(store: LocalStore) -> None:
 
 def test_a_full_disk_is_named_and_leaves_nothing(store: LocalStore) -> None:
     with files_up_to(1000):
-        with pytest.raises(OutputError, match=f"^cannot write {store.root}/a/b: File too large$"):
+        with pytest.raises(OutputError, match=f"^cannot write {called(store, 'a/b')}: File too large$"):
             write(store, "a/b", b"x" * 1001)
         for name, shown in (("c", "c/image"), ("", "image")):
-            with pytest.raises(OutputError, match=f"^cannot write {store.root}/{shown}: File too large$"):  # noqa: PT012, SIM117
+            with pytest.raises(OutputError, match=f"^cannot write {called(store, shown)}: File too large$"):  # noqa: PT012, SIM117
                 with store.create_folder(name) as folder:
                     folder.write("whole", b"x" * 1000)
                     folder.write("image", b"x" * 1001)
@@ -153,6 +160,7 @@ def test_a_short_write_is_gone_on_with(store: LocalStore, monkeypatch: pytest.Mo
     assert files(store) == {"a/x": b"0123456789", "a/empty": b""}
 
 
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the system does not list open files")
 def test_no_descriptor_stays_open(store: LocalStore) -> None:
     before = len(list(Path("/dev/fd").iterdir()))
     for name in ("a", "a", ""):
@@ -163,7 +171,7 @@ def test_no_descriptor_stays_open(store: LocalStore) -> None:
 
 
 def test_a_name_twice_in_a_folder_is_refused(store: LocalStore) -> None:
-    with pytest.raises(OutputError, match=f"^cannot write {store.root}/a/x: File exists$"):  # noqa: PT012, SIM117
+    with pytest.raises(OutputError, match=f"^cannot write {called(store, 'a/x')}: File exists$"):  # noqa: PT012, SIM117
         with store.create_folder("a") as folder:
             folder.write("x", b"1")
             folder.write("x", b"2")
@@ -175,7 +183,7 @@ def test_what_nobody_can_tell_is_not_called_missing(store: LocalStore, monkeypat
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "lstat", refuse)
-    with pytest.raises(DataError, match=f"^cannot read {store.root}/a: Permission denied$"):
+    with pytest.raises(DataError, match=f"^cannot read {called(store, 'a')}: Permission denied$"):
         store.holds("a")
 
 
@@ -189,32 +197,35 @@ def test_a_directory_that_cannot_be_written_is_named(store: LocalStore, monkeypa
     for method in ("rename", "replace", "mkdir", "unlink"):
         monkeypatch.setattr(Path, method, refuse)
     cause = "Read-only file system$"
-    with pytest.raises(OutputError, match=f"^cannot write {store.root}/b/c: {cause}"), store.create("b/c"):
+    with pytest.raises(OutputError, match=f"^cannot write {called(store, 'b/c')}: {cause}"), store.create("b/c"):
         pass
-    with pytest.raises(OutputError, match=f"^cannot write {store.root}/b: {cause}"), store.create_folder("b"):
+    with pytest.raises(OutputError, match=f"^cannot write {called(store, 'b')}: {cause}"), store.create_folder("b"):
         pass
-    with pytest.raises(OutputError, match=f"^cannot remove {store.root}/a: {cause}"):
+    with pytest.raises(OutputError, match=f"^cannot remove {called(store, 'a')}: {cause}"):
         store.remove("a")
-    with pytest.raises(DataError, match=f"^cannot read {store.root}: {cause}"):
+    with pytest.raises(DataError, match=f"^cannot read {called(store)}: {cause}"):
         store.names()
 
 
 def test_what_is_in_the_way_is_named(store: LocalStore) -> None:
     write(store, "file", b"1")
     write(store, "folder/x", b"1")
-    top = store.root
-    with pytest.raises(OutputError, match=f"^cannot write to {top}/file: it is a file; give the name of a folder"):  # noqa: SIM117
+    top, file, folder = called(store), called(store, "file"), called(store, "folder")
+    is_folder = "(Permission|Access).* denied" if os.name == "nt" else "Is a directory"
+    with pytest.raises(OutputError, match=f"^cannot write to {file}: it is a file; give the name of a folder"):  # noqa: SIM117
         with store.create_folder("file"):
             pass
-    with pytest.raises(OutputError, match=f"^cannot write to {top}/file/a: {top}/file is a file; give the name of"):
+    with pytest.raises(
+        OutputError, match=f"^cannot write to {called(store, 'file/a')}: {file} is a file; give the name of"
+    ):
         write(store, "file/a/b", b"2")
-    with pytest.raises(OutputError, match=f"^cannot write {top}/folder: it is a directory"):
+    with pytest.raises(OutputError, match=f"^cannot write {folder}: it is a directory"):
         write(store, "folder", b"2")
-    with pytest.raises(DataError, match=f"^cannot read {top}/folder: Is a directory"):
+    with pytest.raises(DataError, match=f"^cannot read {folder}: {is_folder}"):
         read(store, "folder")
-    with pytest.raises(OutputError, match=f"^cannot write {top}: Is a directory"):  # noqa: SIM117
-        with store.create_folder("") as folder:
-            folder.write("folder", b"2")
+    with pytest.raises(OutputError, match=f"^cannot write {top}: {is_folder}"):  # noqa: SIM117
+        with store.create_folder("") as new:
+            new.write("folder", b"2")
     assert files(store) == {"file": b"1", "folder/x": b"1"}
 
 
@@ -261,7 +272,7 @@ def test_a_new_top_appears_at_once_and_one_that_is_there_is_added_to(store: Loca
             folder.write("3", b"3")
             write(store, "4", b"4")
 
-    with pytest.raises(OutputError, match=f"^cannot write to {top}: another process has made it meanwhile"):
+    with pytest.raises(OutputError, match=f"^cannot write to {called(store)}: another process has made it meanwhile"):
         write_into_what_another_makes()
     assert files(store) == {"4": b"4"}
     assert [path.name for path in top.parent.iterdir() if path.name.endswith(".partial")] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from vae_gen.cli import main
 from vae_gen.cli import verify as command
 from vae_gen.generator import workers
 from vae_gen.generator.workers import local_processes
+from vae_gen.shell import quoted
 
 from tests.runs import TINY, tree
 from tests.runtime.commands import stream_of
@@ -107,7 +107,7 @@ def test_who_decoded_standard_input_is_told_to_give_it_again(
             said = capsys.readouterr().err.splitlines()
             assert said[-2].endswith(", with the same latents on standard input:") == (z == "-")
             kind = "npy" if "." in out else "png"
-            assert said[-1].endswith(f"--z {shlex.quote(z)} --format {kind} --out {out} --overwrite")
+            assert said[-1].endswith(f"--z {quoted(z)} --format {kind} --out {out} --overwrite")
 
 
 def test_decoding_fewer_leaves_none_of_those_before() -> None:

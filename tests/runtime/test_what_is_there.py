@@ -177,7 +177,7 @@ def test_a_folder_of_somebody_that_is_called_as_a_part_is_to_be_is_not_removed(
     was = tree("out")
     capsys.readouterr()
     sample(*whole, way, status=1)
-    message = "out/00000 would be removed, and precious.txt in it is none of its images; nothing was removed"
+    message = f"{Path('out/00000')} would be removed, and precious.txt in it is none of its images; nothing was removed"
     assert message in capsys.readouterr().err
     assert tree("out") == was
     Path("out/00000/precious.txt").unlink()
@@ -250,7 +250,7 @@ def test_a_manifest_of_something_else_is_not_overwritten(content: str, capsys: p
     for command in (["sample", "--n", "3", "--seed", "4"], ["decode", "--z", "1,2,3"]):
         assert main([*command, "--model", TINY, "--out", "out", "--overwrite"]) == 1
         message = capsys.readouterr().err
-        assert "out/manifest.json is no manifest of a run, or a damaged one: " in message
+        assert f"{Path('out/manifest.json')} is no manifest of a run, or a damaged one: " in message
         assert message.endswith("; choose another --out, or remove it yourself\n")
     assert tree("out") == was
 
@@ -299,7 +299,7 @@ def test_decode_does_not_overwrite_the_latents_that_it_reads(z: str, capsys: pyt
     np.save("z.npy", np.zeros((2, 3)))
     was = tree(".")
     out = "z.npy" if z == "z.npy" else "../" + Path.cwd().name + "/out"
-    for place in (out, f"file://{Path(out).resolve()}"):
+    for place in (out, f"file:///{Path(out).resolve().as_posix().lstrip('/')}"):
         assert main(["decode", "--model", TINY, "--z", z, "--out", place, "--overwrite"]) == 2
         message = f"Error: --out {place} --overwrite may remove what is read: {z} is there; choose another --out\n"
         assert capsys.readouterr().err == message
