@@ -13,9 +13,12 @@ LARGEST_KEPT = 2**30  # bytes; with larger tensors in the heap, the gaps between
 
 def physical_memory() -> float:
     """The bytes of this machine's memory; infinite where the system does not say."""
+    if sys.platform == "win32":
+        status = (ctypes.c_uint64 * 8)(64)  # a MEMORYSTATUSEX, which begins with its size; next is what we ask for
+        return status[1] if ctypes.windll.kernel32.GlobalMemoryStatusEx(status) else math.inf
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # on Windows
+    except (ValueError, OSError):
         return math.inf
 
 
