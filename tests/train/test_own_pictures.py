@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,7 @@ def test_options_that_cannot_be_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="what cannot be there is missing there")
 @pytest.mark.usefixtures("paths_of_python_3_14")
 def test_what_nobody_can_tell_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     too_long = Path("a" * 300)
@@ -230,6 +232,7 @@ def test_mnist_itself_is_remembered_as_such(small_data: Path, tmp_path: Path, mo
     assert source.load(None, DataOptions(), tmp_path / "run", print).describe() == load_data_set(small_data).describe()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="it never was anywhere else there")
 def test_the_cache_is_where_it_always_was(monkeypatch: pytest.MonkeyPatch) -> None:
     import pooch
 

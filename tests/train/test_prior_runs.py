@@ -16,7 +16,7 @@ import pytest
 import torch
 import vae_gen
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 from vae_gen.cli import main
 from vae_gen.data.datasets import DataSet
@@ -344,7 +344,7 @@ def test_a_prior_of_another_version_is_refused(data: DataSet, tmp_path: Path) ->
     path = run / "checkpoint.safetensors"
     with safe_open(path, "pt") as file:
         header = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+    tensors = load(path.read_bytes())
     save_file({name: tensor for name, tensor in tensors.items() if ".decoder." not in name}, path, header)
     message = r"checkpoint\.safetensors is of another version, whose networks were built otherwise; train it again"
     with pytest.raises(DataError, match=message):

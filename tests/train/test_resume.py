@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -64,14 +65,15 @@ def test_threads_that_are_kept_are_told_where_a_new_run_had_others(
 
 def test_a_run_is_one_process_s_at_a_time(data: DataSet, tmp_path: Path) -> None:
     run = tmp_path / "run"
+    another = f"^another process is training in {re.escape(str(run))}; "
     refused: list[int] = []
 
     def interfere(step: int) -> None:
         if step != 2:
             return
-        with pytest.raises(OutputError, match=f"^another process is training in {run}; wait for it, or end it: Ctrl-C"):
+        with pytest.raises(OutputError, match=another + "wait for it, or end it: Ctrl-C"):
             trainer.resume(data, run)
-        with pytest.raises(OutputError, match=f"^another process is training in {run}; choose another --out$"):
+        with pytest.raises(OutputError, match=another + "choose another --out$"):
             trainer.train(data, run, config())
         refused.append(step)
 

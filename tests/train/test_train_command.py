@@ -14,6 +14,7 @@ import torch
 from vae_gen.cli import main
 from vae_gen.data.datasets import DataSet
 from vae_gen.errors import DataError, StoppedError
+from vae_gen.shell import quoted
 from vae_gen_train import nets, trainer
 from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.metrics_log import read_metrics
@@ -40,7 +41,7 @@ def test_every_option_reaches_the_run(small_data: Path, tmp_path: Path, capsys: 
     assert {name: found[name] for name in expected} == expected
     errors = capsys.readouterr().err
     assert "step      3  test        reconstruction" in errors
-    assert f"next: vae-gen export '{run}'" in errors
+    assert f"next: vae-gen export {quoted(run)}" in errors
 
     assert main(["train", "--resume", run, "--data", str(small_data), "--steps", "5", "--quiet"]) == 0
     assert Checkpoint.open(Path(run)).step == 5
