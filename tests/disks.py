@@ -20,7 +20,7 @@ def _can_mount() -> bool:
     return found is not None and bool(int(found[1], 16) >> 21 & 1)
 
 
-CAN_MOUNT = sys.platform == "linux" and _can_mount()  # Wine shows Linux's files to programs for Windows
+CAN_MOUNT = _can_mount()
 
 
 @contextlib.contextmanager

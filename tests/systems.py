@@ -23,3 +23,4 @@ needs_names_too_long = pytest.mark.skipif(
     sys.platform == "win32", reason="a name that is too long is there like any that no file has"
 )
 needs_names_without_text = pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="signals work otherwise there")

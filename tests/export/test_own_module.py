@@ -27,6 +27,7 @@ from vae_gen_export.sources.own_module import open_module
 from tests.conftest import MODELS
 from tests.export import own_networks
 from tests.export.own_networks import SHAPE, Halves, Rows, Tied
+from tests.systems import needs_names_too_long
 
 HERE = "tests.export.own_networks:"
 Z = np.random.default_rng(1).standard_normal((5, 3)).astype(np.float32)
@@ -194,7 +195,7 @@ def test_weights_that_cannot_be_had_are_named(name: str, content: Any, message: 
         open_module(HERE + "Halves", tmp_path / name, 3)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="what cannot be there is missing there")
+@needs_names_too_long
 @pytest.mark.usefixtures("paths_of_python_3_14")
 def test_what_nobody_can_tell_is_not_called_missing() -> None:
     with pytest.raises(DataError, match=r"^cannot read .*: File name too long"):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -31,10 +30,9 @@ from vae_gen_train.metrics_log import read_metrics
 from tests.conftest import MODELS
 from tests.disks import disk_in_memory, remount
 from tests.models import generate
+from tests.systems import needs_links
 from tests.telemetry import WATCH
 from tests.train.conftest import small_data  # noqa: F401
-
-links = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 
 
 @pytest.fixture(scope="module", params=["notebook", "notebook-relu"])
@@ -234,7 +232,7 @@ def test_a_failure_leaves_what_was_there(
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == there
 
 
-@links
+@needs_links
 @pytest.mark.parametrize("out", [".", "link", "dangling"])
 def test_a_bundle_goes_where_its_name_leads(
     out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -257,7 +255,7 @@ def test_a_bundle_goes_where_its_name_leads(
     assert f"{Path(out)} already holds something" in capsys.readouterr().err
 
 
-@links
+@needs_links
 def test_a_decoder_alone_is_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "link.onnx").symlink_to("real.onnx")
     for overwrite in ([], ["--overwrite"]):
@@ -266,7 +264,7 @@ def test_a_decoder_alone_is_written_through_a_link(tmp_path: Path) -> None:
         vae_gen.load(tmp_path / "real.onnx").check()
 
 
-@links
+@needs_links
 @pytest.mark.parametrize("name", ["loop.onnx", "loop"])
 def test_a_link_to_itself_is_named(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / name

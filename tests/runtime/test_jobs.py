@@ -37,6 +37,7 @@ from vae_gen.stores import open_store
 
 from tests.conftest import MODELS
 from tests.runs import hashes
+from tests.systems import needs_signals
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -311,7 +312,7 @@ def test_a_worker_that_the_kernel_kills_ends_the_run_and_resuming_finishes_it() 
     assert hashes("out") == whole
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+@needs_signals
 def test_a_process_that_is_starting_leaves_ctrl_c_to_its_parent(capfd: pytest.CaptureFixture[str]) -> None:
     with local_processes(1) as pool:
         future = pool.submit(os.getpid)

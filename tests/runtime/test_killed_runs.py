@@ -19,6 +19,7 @@ from vae_gen.cli import main
 from tests.disks import CAN_MOUNT, disk_in_memory
 from tests.runs import TINY, VAE_GEN, sample, tree
 from tests.runtime.slow_runs import RUNS, published
+from tests.systems import needs_signals
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -140,7 +141,7 @@ def test_a_run_that_dies_as_it_replaces_a_file_is_finished(options: tuple[str, .
     assert moments >= 3
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+@needs_signals
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_leaves_whole_parts_and_no_process(workers: int, number: int, status: int) -> None:
@@ -199,7 +200,7 @@ def no_process_left(session: int) -> bool:
     return True
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+@needs_signals
 def test_a_check_by_processes_stops_within_a_part() -> None:
     sample("--n", 400_000, "--format", "tar", "--shard-size", 200_000, "--no-metadata", "--out", "out")
     with subprocess.Popen([*VAE_GEN, "verify", "out", "--workers", "2"], stderr=subprocess.PIPE, text=True) as process:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from vae_gen.latents import draw
 from tests.conftest import MODELS
 from tests.runs import TINY
 from tests.runtime.commands import expected_pixels, run
+from tests.systems import needs_names_without_text
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -131,7 +131,7 @@ def test_a_path_is_a_path_however_a_shipped_model_is_called() -> None:
         vae_gen.load(Path("mnist"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+@needs_names_without_text
 @pytest.mark.parametrize(
     ("command", "model"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,10 @@ from vae_gen.data.options import DataOptions
 from vae_gen.errors import DataError
 
 from tests.runtime.data_files import by_name, fill
+from tests.systems import needs_links
 
 pytestmark = pytest.mark.usefixtures("cache")
 
-links = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 
 BLACK, RED, WHITE = (0, 0, 0), (255, 0, 0), (255, 255, 255)
 
@@ -140,7 +139,7 @@ def spoil(folder: Path) -> None:
     (folder / "nowhere.png").symlink_to(folder / "gone")
 
 
-@links
+@needs_links
 def test_broken_pictures_are_named_and_fail_the_run(folder: Path, cache: Path) -> None:
     fill(folder)
     spoil(folder)
@@ -158,7 +157,7 @@ def test_broken_pictures_are_named_and_fail_the_run(folder: Path, cache: Path) -
     assert not list(cache.iterdir())
 
 
-@links
+@needs_links
 def test_broken_pictures_are_left_out_when_asked(folder: Path) -> None:
     fill(folder)
     whole = load_data_set(folder)
@@ -183,7 +182,7 @@ def test_of_many_broken_pictures_ten_are_named(folder: Path) -> None:
         load_data_set(folder, DataOptions(skip_bad=True))
 
 
-@links
+@needs_links
 def test_other_files_are_ignored_but_counted(folder: Path) -> None:
     names = list(fill(folder))
     for name in ("notes.txt", "more.txt", "labels.JSON", "Thumbs.db", "README", "empty"):

@@ -4,7 +4,6 @@ import gzip
 import io
 import os
 import struct
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from vae_gen.data.tones import Tones
 from vae_gen.errors import DataError
 from vae_gen.idx import read_idx, read_idx_file
 from vae_gen.png import save_figure
+
+from tests.systems import needs_names_without_text
 
 GREY, COLOR, ALPHA = (1, 5, 4), (3, 5, 4), (4, 5, 4)
 
@@ -121,7 +122,7 @@ def test_pictures_may_stand_in_folders_below_and_arrays_count_where_there_are_no
     assert np.round(loaded.images[:, 0, 0, 0] * 255).tolist() == [3, 2, 1]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+@needs_names_without_text
 def test_a_name_that_is_no_text_is_shown_as_one(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"a\xff.png")
     Image.new("L", (4, 5)).save(path)

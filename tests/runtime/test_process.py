@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from tests.runs import VAE_GEN
+from tests.systems import needs_names_without_text
 from tests.telemetry import WATCH
 
-bytes_as_names = pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
 unix = pytest.mark.skipif(os.name == "nt", reason="signals and shells work otherwise there")
 
 
@@ -169,7 +169,7 @@ def shown(*arguments: str, cwd: Path, encoding: str) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("folder", "encoding", "as_shown"),
     [
-        pytest.param("a\udcff", "utf-8", rb"a\udcff", marks=bytes_as_names),  # the byte ff
+        pytest.param("a\udcff", "utf-8", rb"a\udcff", marks=needs_names_without_text),  # the byte ff
         ("\u4e00\u00fc", "cp1252", b"\\u4e00\xfc"),
         ("\u4e00\u00fc", "cp1252:surrogateescape", b"\\u4e00\xfc"),  # so Python begins on Windows
     ],

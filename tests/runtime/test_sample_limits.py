@@ -16,6 +16,7 @@ from vae_gen.cli import main
 from vae_gen.generator.runs import MAX_PARTS
 
 from tests.runs import TINY, VAE_GEN, tree, until
+from tests.systems import needs_links
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -123,7 +124,7 @@ def test_odd_names_are_names(out: str, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["verify", "--", out]) == 0
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@needs_links
 @pytest.mark.parametrize("out", ["link", "link/a.npy", "file.npy"])
 def test_links_are_followed(out: str) -> None:
     Path("folder").mkdir()

@@ -23,6 +23,8 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.distributed import World
 from vae_gen_train.metrics_log import read_metrics
 
+from tests.systems import needs_signals
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TWO = [*TORCHRUN, "-m", "vae_gen_train"]
 MINUTES = 180  # seconds that anything here may take on a busy machine
@@ -95,7 +97,7 @@ def test_two_processes_train_as_one_does_and_survive_the_loss_of_one(small_data:
     assert sorted(path.name for path in run.rglob("*")) == sorted(path.name for path in alone.rglob("*"))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+@needs_signals
 def test_a_signal_stops_all_processes_after_the_same_step(small_data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with two_processes("--data", str(small_data), *SMALL, "--steps", "100000", "--out", str(run)) as process:

@@ -21,6 +21,8 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.mnist import cache_folder
 
+from tests.systems import needs_names_too_long
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +199,7 @@ def test_options_that_cannot_be_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="what cannot be there is missing there")
+@needs_names_too_long
 @pytest.mark.usefixtures("paths_of_python_3_14")
 def test_what_nobody_can_tell_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     too_long = Path("a" * 300)

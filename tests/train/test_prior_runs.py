@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import signal
 import time
@@ -31,6 +30,7 @@ from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.prior import PriorFit, has_variances
 from vae_gen_train.progress import Progress
 
+from tests.systems import needs_signals
 from tests.train.small_runs import CrashError, assert_same_run
 from tests.train.test_distributed import MINUTES, finish, two_processes
 from tests.train.test_prior import config
@@ -248,7 +248,7 @@ def test_without_a_preset_the_pictures_decide(
     assert main(["train", "--resume", str(run), "--flow-couplings", "9"]) == 2
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+@needs_signals
 def test_two_processes_fit_the_prior_as_one_does_and_go_on_after_a_signal(small_data: Path, tmp_path: Path) -> None:
     options = ["--preset", "mlp", "--data", str(small_data), "--latent-dim", "3", "--batch-size", "16", "--steps", "3"]
     options += ["--flow-couplings", "1", "--flow-width", "4", "--adversarial-share", "0.5"]

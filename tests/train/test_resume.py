@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.progress import Progress
 
+from tests.systems import needs_signals
 from tests.train.small_runs import CrashError, assert_same_run, comparable, config
 
 
@@ -201,7 +201,7 @@ def test_what_cannot_go_on_is_refused(data: DataSet, small_data: Path, tmp_path:
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+@needs_signals
 def test_a_process_that_was_killed_goes_on_in_another(small_data: Path, tmp_path: Path) -> None:
     options = ["--data", str(small_data), "--preset", "notebook-relu", "--latent-dim", "3", "--batch-size", "4"]
     train = [sys.executable, "-m", "vae_gen", "train", "--quiet"]

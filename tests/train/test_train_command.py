@@ -20,6 +20,7 @@ from vae_gen_train.checkpoint import Checkpoint
 from vae_gen_train.metrics_log import read_metrics
 from vae_gen_train.progress import Progress
 
+from tests.systems import needs_signals
 from tests.train.small_runs import config
 
 
@@ -98,7 +99,7 @@ def test_without_tensorboard_the_command_says_what_to_install(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+@needs_signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_stops(small_data: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
@@ -121,7 +122,7 @@ def test_a_signal_saves_and_stops(small_data: Path, tmp_path: Path, number: sign
     assert step > 0
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+@needs_signals
 def test_a_signal_during_the_last_evaluation_saves_and_stops(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
