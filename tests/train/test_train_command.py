@@ -100,8 +100,9 @@ def test_without_tensorboard_the_command_says_what_to_install(
 
 
 @needs_signals
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_saves_and_stops(small_data: Path, tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_saves_and_stops(small_data: Path, tmp_path: Path, name: str) -> None:
+    number = signal.Signals[name]
     run = tmp_path / "run"
     options = ["--data", str(small_data), "--out", str(run), "--steps", "1000000", "--batch-size", "4"]
     # Under nohup the tests themselves ignore one of the signals, and so would the process.
