@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import struct
 import tarfile
 import zipfile
@@ -180,7 +181,7 @@ def test_the_manifest_says_what_was_made_and_how_to_make_it_again(capsys: pytest
     ]
     assert (manifest["images"], manifest["seed"], manifest["format"], manifest["model"]) == (250, 3, "zip", "tiny")
     np.testing.assert_array_equal(np.load("a/000001.latents.npy"), z[100:200])
-    words = manifest["command"].split()
+    words = shlex.split(manifest["command"])
     assert words[:2] == ["vae-gen", "sample"]
     assert main([*words[1:], "--out", "again", "--quiet"]) == 0
     assert images_in("again") == images_in("a")

@@ -33,7 +33,7 @@ def unread(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     [
         ("--out run", 1, "run is not empty; choose another --out, or continue a run with --resume run"),
         ("--out file", 1, "cannot write to file: it is a file"),
-        ("--out file/run", 1, "cannot write to file/run: file is a file"),
+        ("--out file/run", 1, f"cannot write to {Path('file/run')}: file is a file"),
         ("--resume run --steps 5", 2, "steps is 5, but run has already done 12"),
         ("--resume run --steps 0", 2, "steps is 0; it must be at least 1"),
         ("--resume run --device tpu", 2, "device 'tpu' cannot be used here"),
@@ -62,4 +62,4 @@ def test_the_preset_alone_says_where_the_run_will_be(unread: Path, capsys: pytes
     (unread / "runs/conv").mkdir(parents=True)
     (unread / "runs/conv/notes.txt").touch()
     assert main(["train", "--preset", "conv"]) == 1
-    assert "runs/conv is not empty" in capsys.readouterr().err
+    assert f"{Path('runs/conv')} is not empty" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from vae_gen_train.config import TrainConfig
 from vae_gen_train.nets import VAE, Encoder
 from vae_gen_train.report import _draw_loss_curve, draw_reconstructions, draw_report
 
+from tests.systems import needs_names_without_text
 from tests.train.test_metrics_log import LOSSES, PRIOR, log
 
 CPU = torch.device("cpu")
@@ -170,10 +171,12 @@ def test_traversals_show_each_latent_of_the_largest_kl_first(tmp_path: Path) -> 
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", ["cost$^$", "$x\\foo$", "b\udcff", "\u4e2d\u6587", "a$b$c"])
+@pytest.mark.parametrize(
+    "name", ["cost$^$", "$x\\foo$", pytest.param("b\udcff", marks=needs_names_without_text), "\u4e2d\u6587", "a$b$c"]
+)
 def test_a_run_may_have_any_name(name: str, tmp_path: Path) -> None:
     run = tmp_path / name
-    run.mkdir()
+    run.mkdir(parents=True)  # a backslash is a folder on Windows
     records = [{**LOSSES, "step": 100, "split": split} for split in ("train", "validation")]
     _draw_loss_curve(log(run, *records, {**PRIOR, "step": 200}), 100)
     assert size_of(run / "loss-curve.png") == (900, 500)
