@@ -216,7 +216,9 @@ def test_a_shard_at_work_is_not_overwritten() -> None:
         other = [*what, "--n", "3", "--overwrite"]
         second = subprocess.run(other, capture_output=True, text=True, check=False)
         assert second.returncode == 1
-        assert second.stderr.startswith("Error: another process is at work on out/manifest.0000-of-0002.json; wait")
+        assert second.stderr.startswith(
+            f"Error: another process is at work on {Path('out/manifest.0000-of-0002.json')}; wait"
+        )
         assert running.poll() is None
         running.kill()
     assert Path("out/000000.npy").exists()
