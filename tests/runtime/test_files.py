@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -87,6 +88,16 @@ def test_names_that_are_too_long_are_told_from_what_is_not_there() -> None:
 def test_what_nobody_can_tell_is_not_called_missing(read: Callable[[Path], object], error: type[VaeGenError]) -> None:
     with pytest.raises(error, match=r"^cannot read .*: (\[Errno \d+\] )?File name too long"):
         read(TOO_LONG)
+
+
+def test_a_file_above_a_folder_is_named_where_windows_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refused(path: Path, **others: object) -> None:
+        raise FileExistsError(errno.EEXIST, "Cannot create a file when that file already exists", str(path.parent))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    message = f"cannot write to {tmp_path / 'file'}: it is a file; give the name of a directory"
+    with pytest.raises(OutputError, match=re.escape(message)):
+        make_folder(tmp_path / "file" / "below")
 
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -122,6 +122,14 @@ def test_a_run_that_dies_as_something_gets_its_name_is_finished(what: tuple[obje
     assert moments >= 3
 
 
+def test_a_lock_beside_a_whole_folder_goes_as_the_run_is_resumed() -> None:
+    run = ("--n", 4, "--seed", 3, "--out", "out")
+    sample(*run)
+    Path(".out.lock.0-0.partial").touch()  # as on Windows after a kill at the very end
+    sample(*run, "--resume")
+    assert [path.name for path in Path().iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("options", [(), ("--latents", "--grid", "2x2")], ids=str)
 def test_a_run_that_dies_as_it_replaces_a_file_is_finished(options: tuple[str, ...]) -> None:
     command = ["sample", "--model", TINY, "--n", "4", "--quiet", *options]
