@@ -2,7 +2,10 @@
 
 apt install wine64 gcc-mingw-w64-x86-64
 python -m tests.windows.wine FOLDER -m pip install -e ".[train,test]" -c constraints.txt
-python -m tests.windows.wine FOLDER -m pytest -n 2 tests/runtime tests/train tests/export
+python -m tests.windows.wine FOLDER -m pytest -s tests/runtime/test_sample_command.py
+
+Its standard output may be a terminal or a pipe, and no plain file. A file of tests at a time is best, with -s, and
+without the tests that write many thousand files into a folder, which Wine does slowly.
 
 The first time it puts together a Python in FOLDER: CPython and Microsoft's C library come out of wheels that bring them
 along, and the standard library is that of the Python that runs this, which must be the same minor version.
