@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from vae_gen.errors import UsageError
-from vae_gen_train.advice import memory, overfitted_prior, overfitting
+from vae_gen_train.advice import memory, overfitted_prior, overfitting, sameness
 from vae_gen_train.allocation import physical_memory
 from vae_gen_train.config import TrainConfig
 
@@ -42,6 +43,20 @@ def test_more_memory_than_there_is_is_refused() -> None:
     with pytest.raises(UsageError, match=r"takes some 6 GB of memory; with --accumulate 2 .*This machine has 5 GB"):
         memory(config, (1, 380, 380), 5e9)
     assert 10**8 < physical_memory() < 10**15
+
+
+@pytest.mark.parametrize(
+    ("pixels", "told"),
+    [
+        ([0, 0], "the 2,500 training images are all the same (every pixel is 0 of 255), so that there is nothing"),
+        ([3, 200], "the 2,500 training images are all the same (the same to the pixel), so that there is nothing"),
+    ],
+)
+def test_images_that_are_all_the_same_are_told(pixels: list[int], told: str) -> None:
+    images = np.tile(np.uint8(pixels), (2500, 1, 1, 1))
+    assert sameness(images).startswith(told)
+    images[2499, 0, 0, 1] += 1
+    assert sameness(images) == ""
 
 
 @pytest.mark.parametrize(

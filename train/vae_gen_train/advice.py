@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from vae_gen.errors import UsageError
-from vae_gen.images import ImageShape
+from vae_gen.images import ByteImages, ImageShape
 from vae_gen.shell import quoted
 
 from vae_gen_train.config import TrainConfig
@@ -17,6 +17,8 @@ SPOILT = 1.5  # times the squared error; of MNIST it becomes 1.07 times
 
 BYTES_A_PIXEL = 700  # of each image, that a step of `conv` takes; 650 to 730 were measured from 128x128 to 512x512
 MUCH_MEMORY = 4e9  # bytes
+
+AT_ONCE = 1024  # images that are compared
 
 
 def memory(config: TrainConfig, image_shape: ImageShape, there: float = math.inf) -> str:
@@ -43,6 +45,19 @@ def memory(config: TrainConfig, image_shape: ImageShape, there: float = math.inf
     if images * one > there:
         raise UsageError(f"{words}. This machine has {there / 1e9:.0f} GB")
     return words
+
+
+def sameness(images: ByteImages) -> str:
+    """What to tell of training images [n, C, H, W] that are one image n times; nothing if they are not."""
+    first = images[:1]
+    if any((images[start : start + AT_ONCE] != first).any() for start in range(0, len(images), AT_ONCE)):
+        return ""
+    lowest, highest = int(first.min()), int(first.max())
+    looks = f"every pixel is {lowest} of 255" if lowest == highest else "the same to the pixel"
+    return (
+        f"the {len(images):,} training images are all the same ({looks}), so that there is nothing to learn; "
+        "look whether --data holds what was meant"
+    )
 
 
 def overfitting(run: Path, steps: int) -> str:

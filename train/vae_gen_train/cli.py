@@ -198,6 +198,7 @@ def train(
         first_step = 0 if saved is None else trainer.first_step(saved, config)
         told = [
             _start(images, name, config, run, device.type, world),
+            advice.sameness(images.train) if saved is None else "",
             # A run that goes on can take no smaller steps; a GPU's memory is another.
             advice.memory(
                 config, images.image_shape, physical_memory() if saved is None and device.type == "cpu" else math.inf
