@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ def test_images_of_any_size_get_one_logit_each(shape: tuple[int, int, int], halv
     assert made(image).shape == (2, 1)
     assert sum(isinstance(layer, nn.Conv2d) for layer in made) == halvings
     assert Discriminator.dense(shape)(image).shape == (2, 1)
+    assert Discriminator.of_latents(5)(torch.rand(2, 5)).shape == (2, 1)
 
 
 def test_who_cannot_tell_has_two_bits_of_loss_and_who_can_has_little() -> None:
@@ -58,10 +61,15 @@ def learned(made: Discriminator, real: torch.Tensor, generated: torch.Tensor, st
 
 
 @pytest.mark.parametrize("step", [1, discriminator.PENALTY_EVERY])
-def test_what_would_fool_it_is_the_gradient_of_the_generator_s_loss(step: int) -> None:
+@pytest.mark.parametrize(
+    ("make", "shape"), [(Discriminator.convolutional, (1, 20, 14)), (Discriminator.of_latents, (3,))]
+)
+def test_what_would_fool_it_is_the_gradient_of_the_generator_s_loss(
+    make: Callable[[Any], Discriminator], shape: tuple[int, ...], step: int
+) -> None:
     torch.manual_seed(0)
-    made = Discriminator.convolutional((1, 20, 14)).double()
-    real, generated = torch.rand(2, 5, 1, 20, 14, dtype=torch.float64)
+    made = make(shape if len(shape) > 1 else shape[0]).double()
+    real, generated = torch.rand(2, 5, *shape, dtype=torch.float64)
     generated.requires_grad_()
     (expected,) = torch.autograd.grad(nn.functional.softplus(-made(generated)).mean(), generated)
     _, fooling = made.learn(real, generated, step, share=0.25)

@@ -17,6 +17,7 @@ from vae_gen_train.prior import PriorFit, has_variances
 from tests.train.small_runs import config as small_config
 
 CPU = torch.device("cpu")
+IMAGES, LATENTS, NONE = 4, 2, 0  # dimensions
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -68,6 +69,19 @@ def fitted_to_two_groups(likelihood_steps: int, **changes: object) -> tuple[VAE,
     return vae, torch.from_numpy(images / np.float32(255)), fit
 
 
+def heed_only(monkeypatch: pytest.MonkeyPatch, dimensions: int) -> None:
+    """Let nothing learn against a discriminator but that of tensors of so many dimensions."""
+
+    def learn(
+        self: Discriminator, real: torch.Tensor, generated: torch.Tensor, step: int, share: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        told, fooling = learn_as_ever(self, real, generated, step, share)
+        return told, fooling * (real.ndim == dimensions)
+
+    learn_as_ever = Discriminator.learn
+    monkeypatch.setattr(Discriminator, "learn", learn)
+
+
 def test_by_likelihood_noise_lands_where_the_latents_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prior, "BATCH", 256)
     vae, image, fit = fitted_to_two_groups(likelihood_steps=600, prior_steps=600, adversarial_share=0.0)
@@ -100,6 +114,24 @@ def test_against_the_discriminator_noise_becomes_like_the_images(monkeypatch: py
     assert ((noise[:, 0] - 0.5).abs() < 0.2).float().mean() < 0.065  # few are between the groups
 
 
+@pytest.mark.parametrize("against_latents", [False, True])
+def test_the_discriminator_of_latents_drives_noise_off_the_bridge(
+    monkeypatch: pytest.MonkeyPatch, against_latents: bool
+) -> None:
+    """No image's latents lie between the two groups."""
+    heed_only(monkeypatch, LATENTS if against_latents else NONE)
+    monkeypatch.setattr(prior, "BATCH", 256)
+    monkeypatch.setattr(prior, "ADVERSARIAL_LR", 2e-3)
+    vae, image, fit = fitted_to_two_groups(300, prior_steps=900, adversarial_share=2 / 3, flow_couplings=2)
+    with torch.no_grad():
+        mean, log_var = vae.encoder(image)
+        real = mean + torch.exp(log_var / 2) * torch.randn_like(mean)
+        noise = fit.averaged.flow(torch.randn(20_000, 2))[0]
+    assert real[:, 0].abs().min() > 3
+    between = (noise[:, 0].abs() < 3).float().mean().item()
+    assert (between < 0.1) == against_latents
+
+
 def test_how_far_latents_lie_beyond_is_counted_in_widths() -> None:
     lowest, highest = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 4.0])
     z = torch.tensor([[0.0, 2.0], [-1.0, 4.0], [3.0, 4.0], [-2.0, 12.0], [1e30, 0.0]])
@@ -125,6 +157,7 @@ def test_noise_beyond_the_latents_of_all_images_is_called_back(monkeypatch: pyte
         return outside.any(1).float().mean().item()
 
     images = images_in_two_groups()
+    heed_only(monkeypatch, IMAGES)  # the other discriminator calls back too
     monkeypatch.setattr(prior, "ADVERSARIAL_LR", 5e-3)
     assert lost(0, steps=0) > 0.3
     assert lost(10, steps=300) < 0.2 * lost(0, steps=300)
@@ -162,7 +195,8 @@ def test_the_discriminator_compares_decoded_noise_with_the_target(monkeypatch: p
     def look(
         self: Discriminator, real: torch.Tensor, generated: torch.Tensor, step: int, share: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        shown.append(real.detach().flatten(1))
+        if real.ndim == IMAGES:
+            shown.append(real.detach().flatten(1))
         return learn(self, real, generated, step, share)
 
     monkeypatch.setattr(Discriminator, "learn", look)
@@ -194,7 +228,7 @@ def test_reconstructions_pull_as_hard_however_sharp_they_are(objective: str, siz
     image = torch.from_numpy(images[:50] / np.float32(255))
     reconstructed = (image + size * off).requires_grad_()
     nothing = torch.zeros_like(image)
-    shown = prior.Shown(1.0, image, torch.zeros(50, 2), nothing, reconstructed)
+    shown = prior.Shown(1.0, image, torch.zeros(50, 2), torch.zeros(50, 2), reconstructed, nothing)
     fit._decoded_loss(shown, nothing, None).backward()
     expected = prior.ERROR_WEIGHT * off / (off.numel() * off.square().mean().sqrt())
     torch.testing.assert_close(reconstructed.grad, expected, rtol=1e-4, atol=1e-7)
@@ -205,6 +239,7 @@ def test_the_composite_reconstructs_as_the_vae_does_and_knows_its_variances() ->
     vae, images = vae_with_known_latents(), images_in_two_groups()
     train, validation = images[:1200], images[1200:] // 2 + 64  # greyer, so that the errors are smaller
     fit = PriorFit(vae, train, config(latent_dim=2), CPU)
+    torch.manual_seed(1)
     for parameter in fit.averaged.flow.parameters():
         nn.init.normal_(parameter, std=0.1)
     assert not has_variances(fit.network)

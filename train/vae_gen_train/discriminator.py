@@ -1,4 +1,4 @@
-"""The discriminator: tells decoded noise from what it should look like, and so shows where samples are no pictures."""
+"""The discriminators: what tells noise from what it should become, and so shows where samples are no pictures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vae_gen.images import ImageShape
 
 WIDTHS = 512, 256  # of dense layers
+LATENT_WIDTHS = 256, 256, 256  # of those that see latents
 FILTERS, MOST_FILTERS, HIDDEN = 16, 128, 128  # of convolutions, and the dense layer behind them
 SMALLEST = 7  # pixels: convolutions halve an image until its shorter side has no more
 SLOPE = 0.2  # of a unit that leaks
@@ -19,7 +20,7 @@ MOST_SURE = -60.0  # a logit; of lower ones float32 has no gradient
 
 
 class Discriminator(nn.Sequential):
-    """image [batch, C, H, W] -> logit [batch, 1], above 0 for what it takes for real."""
+    """image [batch, C, H, W] or latents [batch, latent_dim] -> logit [batch, 1], above 0 for what it takes for real."""
 
     @classmethod
     def dense(cls, image_shape: ImageShape) -> Discriminator:
@@ -38,6 +39,11 @@ class Discriminator(nn.Sequential):
         for inputs, outputs in pairwise(filters):
             layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
         return cls(*layers, *_dense(filters[-1] * height * width, HIDDEN))
+
+    @classmethod
+    def of_latents(cls, latent_dim: int) -> Discriminator:
+        """Of latents whose mean and variance are about 0 and 1."""
+        return cls(*_dense(latent_dim, *LATENT_WIDTHS))
 
     def learn(self, real: Tensor, generated: Tensor, step: int, share: float = 1.0) -> tuple[Tensor, Tensor]:
         """Propagate `share` of its loss at `step` back to its weights; what it can tell, and what would fool it.
@@ -62,7 +68,7 @@ class Discriminator(nn.Sequential):
         (share * loss).backward()  # type: ignore[no-untyped-call]
         assert generated.grad is not None
         ratio = -torch.exp(-on_generated.detach().clamp(min=MOST_SURE))  # of the generator's factor to its own
-        return told.detach(), generated.grad * (ratio / share).reshape(-1, 1, 1, 1)
+        return told.detach(), generated.grad * (ratio / share).reshape(-1, *[1] * (generated.ndim - 1))
 
 
 def _dense(*widths: int) -> list[nn.Module]:

@@ -54,13 +54,17 @@ class Flow(nn.Module):
         return self.mean + self.scale * u, self._log_det(log_scales)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        z = (z - self.mean) / self.scale
+        z = self.standardised(z)
         log_scales = []
         for rotation, *layers in reversed(self._couplings()):
             kept, changed, log_scale, shift = self._split(z, layers)
             z = torch.cat([kept, (changed - shift) * torch.exp(-log_scale)], 1) @ rotation.T
             log_scales.append(log_scale)
         return z, -self._log_det(log_scales)
+
+    def standardised(self, z: Tensor) -> Tensor:
+        """z with a mean of 0 and a variance of 1, by those of all latents: what the couplings see."""
+        return (z - self.mean) / self.scale
 
     def _couplings(self) -> list[tuple[Tensor, ...]]:
         """Of each coupling the rotation before it, its network's weights, and their biases."""

@@ -6,8 +6,9 @@ draws). That covers every mode, but leaves bridges between them, where the decod
 flow and the decoder learn together, against a discriminator that sees images: the decoder to show pictures wherever
 noise may land and still to reconstruct (Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity
 metric", add such a discriminator to a VAE), the flow to land where it can, with some likelihood, so that no mode is
-lost (Grover et al. 2018, "Flow-GAN", section 4.2). The encoder does not change: the flow goes before the decoder, its
-inverse behind the encoder.
+lost (Grover et al. 2018, "Flow-GAN", section 4.2). Another discriminator sees latents, where a bridge is told by far
+fewer numbers (Makhzani et al. 2016, "Adversarial Autoencoders", have one behind an encoder): the flow learns against
+both. The encoder does not change: the flow goes before the decoder, its inverse behind the encoder.
 
 Beyond the latents of all images the decoder's pixels are all black or white, and what saturates teaches nothing: noise
 that a step of the flow has thrown there would stay. So the flow also learns how far beyond them it lands. Its inverse
@@ -108,7 +109,7 @@ class Reading:
     """What one step measured: the flow's and the discriminator's losses in nats."""
 
     nll: float
-    discriminator: float | None  # 2 log 2 = 1.386 where it cannot tell decoded noise
+    discriminator: float | None  # that of images; 2 log 2 = 1.386 where it cannot tell decoded noise
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,10 @@ class Shown:
 
     share: float  # of this process's images in the step
     image: Tensor
+    z: Tensor  # [n, latent_dim], draws from the images' posteriors
     landed: Tensor  # [n, latent_dim], where the flow throws noise
-    generated: Tensor  # of these latents
-    reconstructed: Tensor  # of draws from the images' posteriors
+    reconstructed: Tensor  # decoded z
+    generated: Tensor  # decoded noise
 
 
 class PriorFit(nn.Module):
@@ -150,16 +152,18 @@ class PriorFit(nn.Module):
         kind = Discriminator.dense if config.network == "mlp" else Discriminator.convolutional
         self.discriminator = kind(images.shape[1:]).to(device)
         self.discriminator.to(memory_format=memory_format(device))  # type: ignore[call-overload]
+        self.latent_discriminator = Discriminator.of_latents(config.latent_dim).to(device)
         self.decoder_learns = config.adversarial_target == "images"
         # Images that a process has in a step against the discriminator. As many are generated: together what the VAE's
         # steps had in memory.
         self._images_a_step = max(1, config.batch_size // (2 * world.size))
         self.likelihood_steps = config.prior_steps - math.floor(config.adversarial_share * config.prior_steps)
         flow, decoder = self.prior.flow.parameters(), self.prior.decoder.parameters()
+        of_images, of_latents = self.discriminator.parameters(), self.latent_discriminator.parameters()
         self.optimisers = {
             "likelihood": torch.optim.Adam(self.prior.flow.parameters(), fused=True),
             "adversarial": torch.optim.Adam([*flow, *decoder], betas=(0.0, 0.99), fused=True),
-            "discriminator": torch.optim.Adam(self.discriminator.parameters(), betas=(0.0, 0.99), fused=True),
+            "discriminator": torch.optim.Adam([*of_images, *of_latents], betas=(0.0, 0.99), fused=True),
         }
 
     @property
@@ -188,7 +192,7 @@ class PriorFit(nn.Module):
         return Reading(nll.item(), None), norm.item()
 
     def _adversarial_step(self, step: int) -> tuple[Reading, float]:
-        """One step of the discriminator and one of the flow and the decoder, each in parts: see _shown."""
+        """One step of the discriminators and one of the flow and the decoder, each in parts: see _shown."""
         rates = {"adversarial": ADVERSARIAL_LR, "discriminator": DISCRIMINATOR_LR}
         self._rates(step - self.likelihood_steps, self.config.prior_steps - self.likelihood_steps, **rates)
         drawn = (*self._latents(self._images_a_step), self._noise(self._images_a_step))
@@ -202,7 +206,8 @@ class PriorFit(nn.Module):
             real = shown.image if self.decoder_learns else shown.reconstructed
             told_apart, fooling = self.discriminator.learn(real, shown.generated, step, shown.share)
             told = told + shown.share * told_apart
-            (shown.share * self._decoded_loss(shown, fooling, error)).backward()  # type: ignore[no-untyped-call]
+            loss = self._decoded_loss(shown, fooling, error) + self._landing_loss(shown, step)
+            (shown.share * loss).backward()  # type: ignore[no-untyped-call]
         inverse_loss, nll = self._inverse_loss(drawn[1])
         inverse_loss.backward()  # type: ignore[no-untyped-call]
         norm = self._descend("discriminator") + self._descend("adversarial")
@@ -226,7 +231,7 @@ class PriorFit(nn.Module):
             generated = self.prior.decoder(landed)
             with torch.no_grad():
                 reconstructed = self.prior.decoder(z)
-        return Shown(len(z) / self._images_a_step, image, landed, generated, reconstructed)
+        return Shown(len(z) / self._images_a_step, image, z, landed, reconstructed, generated)
 
     def _shown_images(self, rows: Tensor) -> Tensor:
         return to_float(self._images[rows.cpu().numpy()], self.device)
@@ -239,13 +244,21 @@ class PriorFit(nn.Module):
         reconstructions are, until bytes cannot show their errors: it keeps its balance with the discriminator's,
         whatever the pictures and the objective.
         """
-        fooled = (shown.generated * fooling).sum()
-        loss = fooled + BEYOND_WEIGHT * beyond(shown.landed, self._lowest, self._highest).mean()
+        loss = (shown.generated * fooling).sum()
         if self.decoder_learns:
             average = self.world.average if error is None else valued_at([error])
             mine = sum_of_squared_errors(shown.reconstructed, shown.image).mean()
             loss = loss + ERROR_WEIGHT * calibrated_variance(average(mine) / shown.image[0].numel()).sqrt()
         return loss
+
+    def _landing_loss(self, shown: Shown, step: int) -> Tensor:
+        """What the flow learns by where it throws a part's noise; only its gradient has a meaning.
+
+        The discriminator of latents learns on the way, from what the part shows.
+        """
+        real, landed = self.prior.flow.standardised(shown.z), self.prior.flow.standardised(shown.landed)
+        _, fooling = self.latent_discriminator.learn(real, landed, step, shown.share)
+        return (landed * fooling).sum() + BEYOND_WEIGHT * beyond(shown.landed, self._lowest, self._highest).mean()
 
     def fit_head(self, validation: ByteImages, stopping: Callable[[], int]) -> None:
         """Give the averaged prior the variances of its posteriors, as posterior_variances.py finds them.
